@@ -1,0 +1,1 @@
+//! The API server: queue, store of record, objects.

@@ -1,0 +1,6 @@
+//! How the control plane speaks to a sandbox: signed calls to the runner and the proxy, answers with a MAC.
+
+pub mod init;
+pub mod proxy;
+pub mod runner;
+pub mod signature;

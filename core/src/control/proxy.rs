@@ -1,0 +1,232 @@
+//! The proxy's control interface on port 15090, and the assignment that it starts from.
+//!
+//! | call | body | answer |
+//! |---|---|---|
+//! | `GET /healthz` | – | [`Health`] |
+//! | `GET /trust` | – | the public root, PEM |
+//! | `POST /v1/phase` | [`Switch`] | [`Switched`] |
+//! | `GET /v1/ledger` | – | [`Ledger`] |
+//! | `GET /v1/log?from=N` | – | the write-ahead log's bytes from offset N, at most 1 MiB |
+//! | `GET /v1/audit?from=N` | – | the audit's bytes (JSON lines) from offset N, at most 1 MiB |
+//! | `POST /v1/collected` | – | 202; after SIGTERM the proxy waits for this |
+//!
+//! Every route under `/v1` is signed, and its answer carries a MAC.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    egress::{Egress, HostName},
+    id::{Fence, RunId, SandboxId},
+    money::PicoUsd,
+    phase::EgressPhase,
+    price::{ModelPrice, ModelSlug},
+    upstream::{Secret, Upstream},
+};
+
+/// The file `/assay/assignment.json` of the proxy container. Read once, then unlinked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProxyAssignment {
+    /// Which sandbox this is.
+    pub sandbox: SandboxId,
+    /// Which run it works for; sent upstream as the user's name so that caches of runs stay apart.
+    pub run: RunId,
+    /// The fence at creation.
+    pub fence: Fence,
+    /// The control plane's public key, hexadecimal.
+    pub public_key: String,
+    /// The key of the MAC on answers, hexadecimal.
+    pub mac_key: Secret,
+    /// What each phase may reach; a phase that is absent reaches nothing.
+    pub egress: BTreeMap<EgressPhase, Egress>,
+    /// The phase at start.
+    pub phase: EgressPhase,
+    /// The purse of each phase that may call models.
+    pub purses: BTreeMap<EgressPhase, Purse>,
+    /// The model services, with their keys.
+    pub upstreams: Vec<Upstream>,
+    /// Prices of all models of all purses, frozen.
+    pub prices: BTreeMap<ModelSlug, ModelPrice>,
+    /// The version of the price table.
+    pub price_version: String,
+    /// The only DNS servers that the proxy asks. Exempt from the check that addresses are global.
+    pub resolvers: Vec<SocketAddr>,
+    /// The operator's fixed addresses for names; exempt from the check too.
+    #[serde(default)]
+    pub fixed_addresses: BTreeMap<HostName, SocketAddr>,
+    /// An extra root (PEM) for upstreams with a fixed address.
+    #[serde(default)]
+    pub extra_roots_pem: Option<String>,
+}
+
+/// What one phase may spend, and on what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purse {
+    /// Dollars.
+    pub budget: PicoUsd,
+    /// Models that may be named.
+    pub models: std::collections::BTreeSet<ModelSlug>,
+    /// Optional request fields that are refused.
+    #[serde(default)]
+    pub deny_fields: std::collections::BTreeSet<String>,
+    /// Requests.
+    pub max_requests: u64,
+    /// Tokens.
+    pub max_tokens: u64,
+    /// Requests at the same time.
+    pub max_parallel: u32,
+    /// Written into every request when set.
+    #[serde(default)]
+    pub seed: Option<i64>,
+}
+
+/// `GET /healthz`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Random at start; signatures name it.
+    pub boot: String,
+    /// Milliseconds since that start.
+    pub monotonic_ms: u64,
+    /// Wire version of this interface.
+    pub wire: u32,
+    /// The commit that it was built from.
+    pub commit: String,
+    /// Serving; false after a restart, when it only reports.
+    pub serving: bool,
+    /// The current phase.
+    pub phase: EgressPhase,
+    /// The generation of the current phase.
+    pub generation: u64,
+}
+
+/// `POST /v1/phase`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switch {
+    /// Higher than every generation before.
+    pub generation: u64,
+    /// The phase to switch to.
+    pub phase: EgressPhase,
+}
+
+/// The answer of a switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switched {
+    /// The generation now in force.
+    pub generation: u64,
+    /// Flows of older generations that were cut.
+    pub cut: u64,
+}
+
+/// The account of one sandbox, over all purses.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Granted.
+    pub budget: PicoUsd,
+    /// Spent for certain.
+    pub settled: PicoUsd,
+    /// Held by requests under way.
+    pub reserved: PicoUsd,
+    /// Perhaps spent: cut off before the bill was known.
+    pub unresolved: PicoUsd,
+    /// Model requests forwarded.
+    pub requests: u64,
+    /// Model requests refused.
+    pub refused_requests: u64,
+    /// Connections, names and requests refused, all kinds.
+    pub denied: u64,
+    /// Requests refused because the budget was spent.
+    pub budget_refusals: u64,
+    /// Answers of model services that were their own fault (429, 5xx, no connection).
+    pub provider_errors: u64,
+    /// Tokens in.
+    pub input_tokens: u64,
+    /// Of these, read from a cache.
+    pub cached_tokens: u64,
+    /// Tokens out.
+    pub output_tokens: u64,
+    /// Bytes in the write-ahead log.
+    pub log_bytes: u64,
+    /// Bytes in the audit.
+    pub audit_bytes: u64,
+}
+
+impl Ledger {
+    /// The most that can have been spent.
+    pub fn cost_max(&self) -> PicoUsd {
+        self.settled + self.reserved + self.unresolved
+    }
+}
+
+/// One line of the audit: one decision. No bodies, no secrets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditLine {
+    /// Counts from 1.
+    pub seq: u64,
+    /// RFC 3339, UTC.
+    pub time: String,
+    /// The egress phase.
+    pub phase: EgressPhase,
+    /// What was decided about: `dns`, `tls`, `http`, `tcp`, `model`, `phase`, `control`.
+    pub kind: String,
+    /// `allow` or `deny`.
+    pub decision: Decision,
+    /// A stable code.
+    pub reason: String,
+    /// The name that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Where the workload's packet was going.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<String>,
+    /// Where the proxy connected to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialled: Option<String>,
+    /// Method and path, on opened hosts and port 80.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// The model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The HTTP status that the workload got.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// What it cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<PicoUsd>,
+    /// Tokens in and out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<(u64, u64)>,
+    /// Bytes up and down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<(u64, u64)>,
+    /// SHA-256 of the line before, hexadecimal.
+    pub prev: String,
+}
+
+/// Whether something was let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// Let through.
+    Allow,
+    /// Refused.
+    Deny,
+}
+
+/// `GET /usage` on the workload's side: what it has left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadUsage {
+    /// Granted in this phase.
+    pub budget_usd: PicoUsd,
+    /// Spent for certain.
+    pub settled_usd: PicoUsd,
+    /// Held by requests under way, or perhaps spent.
+    pub held_usd: PicoUsd,
+    /// Left.
+    pub remaining_usd: PicoUsd,
+    /// Requests left.
+    pub remaining_requests: u64,
+    /// Models that may be named.
+    pub models: std::collections::BTreeSet<ModelSlug>,
+}

@@ -1,0 +1,52 @@
+//! Engines that run sandboxes and build images behind one trait.
+//!
+//! Verbs, not the nouns of one system: what one engine does, all do, and one contract suite says so. What happens
+//! inside a sandbox (phases, files, output, money) is said to its runner and proxy and is the same for every engine.
+
+mod error;
+mod spec;
+
+use std::future::Future;
+
+pub use error::Error;
+pub use spec::{
+    BuildNetwork, BuildOutcome, Death, Evidence, ImageRef, ImageSpec, Listed, Resources, Sandbox,
+    SandboxFiles, SandboxRef, SandboxSpec,
+};
+
+/// Where sandboxes run.
+///
+/// Every method is idempotent. Dropping a future stops the waiting, never a sandbox: only [`Engine::destroy`] ends one.
+pub trait Engine: Send + Sync {
+    /// Creates and starts a sandbox: init, proxy, main. A sandbox of that id that exists already is returned as it is.
+    fn create(&self, spec: &SandboxSpec) -> impl Future<Output = Result<Sandbox, Error>> + Send;
+
+    /// Finds a living sandbox again, after a restart of the caller; `None` when it is gone.
+    fn find(&self, sandbox: &SandboxRef) -> impl Future<Output = Result<Option<Sandbox>, Error>> + Send;
+
+    /// Tells the engine's own network wall about the phase. Nothing to do where there is none.
+    fn set_phase(
+        &self,
+        sandbox: &SandboxRef,
+        phase: assay_core::phase::EgressPhase,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// What the engine knows about a sandbox's end; asked before it is destroyed.
+    fn evidence(&self, sandbox: &SandboxRef) -> impl Future<Output = Result<Evidence, Error>> + Send;
+
+    /// Asks the proxy to end: SIGTERM with the grace that lets it hand out its ledger.
+    fn stop_proxy(&self, sandbox: &SandboxRef) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Removes every trace of a sandbox. One that does not exist is no error.
+    fn destroy(&self, sandbox: &SandboxRef) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Every sandbox of this installation, and of no other.
+    fn list(&self) -> impl Future<Output = Result<Vec<Listed>, Error>> + Send;
+
+    /// Builds an image, or finds it by its key. One build per key at a time; log lines go to `log` as they come.
+    fn build(
+        &self,
+        spec: &ImageSpec,
+        log: tokio::sync::mpsc::Sender<bytes::Bytes>,
+    ) -> impl Future<Output = Result<BuildOutcome, Error>> + Send;
+}

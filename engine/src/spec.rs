@@ -1,0 +1,174 @@
+//! What an engine is asked for and what it answers.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use assay_core::{
+    control::{init::InitConfig, proxy::ProxyAssignment, runner::RunnerConfig},
+    digest::Digest,
+    egress::Egress,
+    id::{AttemptId, RunId, SandboxId},
+};
+
+/// One sandbox, the same on every engine.
+#[derive(Debug, Clone)]
+pub struct SandboxSpec {
+    /// Its id.
+    pub sandbox: SandboxId,
+    /// The run it serves.
+    pub run: RunId,
+    /// The attempt it serves.
+    pub attempt: AttemptId,
+    /// The task's image.
+    pub image: ImageRef,
+    /// Limits of main.
+    pub resources: Resources,
+    /// The platform's own files.
+    pub files: SandboxFiles,
+    /// How long the containers may take to start.
+    pub start_timeout: Duration,
+}
+
+/// What init, proxy and main find under `/assay`.
+#[derive(Debug, Clone)]
+pub struct SandboxFiles {
+    /// For init.
+    pub init: InitConfig,
+    /// For the proxy.
+    pub proxy: ProxyAssignment,
+    /// For the runner.
+    pub runner: RunnerConfig,
+}
+
+/// Limits of main.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resources {
+    /// CPU in thousandths of a core.
+    pub cpu_milli: u64,
+    /// Memory in bytes; swap is never added.
+    pub memory_bytes: u64,
+    /// Tasks.
+    pub pids: u64,
+    /// Writable disk in bytes, where the storage driver can hold it.
+    pub disk_bytes: u64,
+}
+
+/// An image as the engine names it, by content (`sha256:…`) where it can be.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ImageRef(pub String);
+
+/// A sandbox that was created.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    /// Its name.
+    pub name: SandboxRef,
+    /// Where the runner's control answers.
+    pub runner: SocketAddr,
+    /// Where the proxy's control answers.
+    pub proxy: SocketAddr,
+    /// The image's own working directory.
+    pub workdir: String,
+    /// The image's own user; empty for root.
+    pub user: String,
+    /// The image's own environment.
+    pub env: BTreeMap<String, String>,
+}
+
+/// How a sandbox is named towards an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SandboxRef {
+    /// Its id.
+    pub sandbox: SandboxId,
+}
+
+/// A sandbox found by its labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: SandboxRef,
+    /// The attempt that its labels name.
+    pub attempt: AttemptId,
+}
+
+/// What the engine knows about a sandbox's end. Never the workload's own word.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Evidence {
+    /// How init ended, if it did.
+    pub init: Option<Death>,
+    /// How the proxy ended, if it did.
+    pub proxy: Option<Death>,
+    /// How main ended, if it did.
+    pub main: Option<Death>,
+    /// The containers do not exist (any more).
+    pub gone: bool,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Death {
+    /// The exit code.
+    pub code: i64,
+    /// Killed for memory, by the engine's word.
+    pub oom: bool,
+    /// The end of what it printed.
+    pub log: String,
+}
+
+/// An image to be built.
+#[derive(Debug, Clone)]
+pub struct ImageSpec {
+    /// Names the result: digest over environment files, base digests, build arguments and platform.
+    pub key: Digest,
+    /// The build context on disk.
+    pub context: PathBuf,
+    /// The Dockerfile's path inside the context.
+    pub dockerfile: String,
+    /// Build arguments.
+    pub args: BTreeMap<String, String>,
+    /// What the build may reach.
+    pub network: BuildNetwork,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// Memory for build steps, bytes.
+    pub memory_bytes: u64,
+}
+
+/// What a build may reach.
+#[derive(Debug, Clone)]
+pub enum BuildNetwork {
+    /// Nothing.
+    None,
+    /// The egress of phase `build`, through a proxy of its own.
+    Through(Box<BuildProxy>),
+}
+
+/// A build sandbox's proxy.
+#[derive(Debug, Clone)]
+pub struct BuildProxy {
+    /// What may be reached.
+    pub egress: Egress,
+    /// The proxy's assignment; its phase is `build`.
+    pub files: SandboxFiles,
+    /// The attempt it serves.
+    pub attempt: AttemptId,
+    /// The run it serves.
+    pub run: RunId,
+}
+
+/// How a build ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildOutcome {
+    /// The image exists.
+    Built {
+        /// Its name.
+        image: ImageRef,
+        /// It existed before.
+        cached: bool,
+    },
+    /// The Dockerfile failed: the task's fault.
+    Failed {
+        /// The last lines of the log.
+        reason: String,
+    },
+    /// The build ran past its time: the task's fault.
+    TimedOut,
+}

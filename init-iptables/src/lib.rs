@@ -1,0 +1,1 @@
+//! Writes and proves the packet rules of a sandbox.

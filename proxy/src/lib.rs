@@ -1,0 +1,1 @@
+//! The egress proxy beside each agent: names, models, money.

@@ -1,0 +1,1 @@
+//! Process plumbing shared by the servers: configuration, telemetry, serving, clients.

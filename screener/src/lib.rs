@@ -1,0 +1,1 @@
+//! The worker that leases runs and drives their attempts.
