@@ -17,4 +17,5 @@ pub mod policy;
 pub mod price;
 pub mod problem;
 pub mod upstream;
+pub mod version;
 pub mod wire;

@@ -79,6 +79,7 @@ mod tests {
     use super::effective;
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "capped and doubled values are exact")]
     fn unset_means_the_default_never_unlimited() {
         assert_eq!(effective(None, 2400.0, 14_400.0, 1.0), 2400.0);
         assert_eq!(effective(Some(f64::INFINITY), 2400.0, 14_400.0, 1.0), 2400.0);

@@ -59,11 +59,13 @@ impl PicoUsd {
     }
 
     /// The difference, or zero.
+    #[must_use]
     pub fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
 
     /// `count` times this price, at most [`Self::MAX`].
+    #[must_use]
     pub fn times(self, count: u64) -> Self {
         Self::from_pico(self.0.saturating_mul(count))
     }

@@ -414,7 +414,7 @@ mod tests {
     #[test]
     fn the_digest_names_the_content() {
         let policy = Policy::parse(FULL).unwrap();
-        assert_eq!(policy.digest(), policy.clone().digest());
+        assert_eq!(policy.digest(), Policy::parse(FULL).unwrap().digest());
         assert_ne!(policy.digest(), Policy::default().digest());
     }
 }

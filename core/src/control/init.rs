@@ -15,9 +15,9 @@ pub struct InitConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Backend {
-    /// nf_tables where the kernel has it, else iptables-legacy.
+    /// `nf_tables` where the kernel has it, else iptables-legacy.
     Auto,
-    /// nf_tables or nothing.
+    /// `nf_tables` or nothing.
     Nft,
     /// iptables-legacy or nothing.
     IptablesLegacy,

@@ -59,7 +59,7 @@ pub struct Health {
 pub enum Isolation {
     /// A user namespace without the proxy's UID, and a seccomp filter.
     UserNamespace,
-    /// User namespaces are refused here: no_new_privs and a seccomp filter.
+    /// User namespaces are refused here: `no_new_privs` and a seccomp filter.
     NoNewPrivileges,
 }
 
