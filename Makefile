@@ -1,0 +1,21 @@
+# The two commands of a newcomer are `make demo` and `make test`.
+
+SANDBOX_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
+TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help test lint sandbox
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
+
+test: sandbox ## Run every test this machine can run; the others say what they lack
+	tests/run.sh
+
+lint: ## Formatting, lints and documentation, warnings as errors
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+
+sandbox: ## Build the three static programs of a sandbox
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile sandbox --target $(SANDBOX_TARGET) \
+	  -p assay-runner -p assay-init-iptables -p assay-proxy

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Runs every test that this machine can run and ends with one line: N passed, N failed, N skipped.
+# Starts private container daemons where it may (root, packages installed) and stops them again.
+# ASSAY_NO_SKIP=1: a test that says `skipped:` fails the run, but for what ASSAY_MAY_SKIP (a regular expression) names.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+target=${CARGO_TARGET_DIR:-target}
+triple=$(rustc -vV | sed -n 's/^host: //p')
+work=$(mktemp -d /tmp/assay-tests.XXXXXX)
+log=$work/tests.log
+export ASSAY_SANDBOX_BIN=${ASSAY_SANDBOX_BIN:-$(realpath -m "$target")/$triple/sandbox}
+
+stop() {
+  for engine in docker podman; do
+    [ -d "$work/$engine" ] && tests/engines/$engine.sh stop "$work/$engine"
+  done
+  rm -rf "$work"
+}
+trap stop EXIT
+
+# A daemon of our own: the tests create and destroy containers and must not meet anybody else's.
+start_engine() { # name program variable
+  local name=$1 program=$2 variable=$3
+  if [ -n "${!variable:-}" ]; then return; fi
+  if [ "$(id -u)" != 0 ] || ! command -v "$program" >/dev/null; then
+    echo "tests: no private $name (needs root and $program)"
+    return
+  fi
+  mkdir -p "$work/$name"
+  if socket=$(tests/engines/$name.sh start "$work/$name"); then
+    export "$variable=$socket"
+    DOCKER_HOST=unix://$socket tests/engines/base-images.sh || echo "tests: no base images in $name"
+  else
+    echo "tests: $name did not start"
+  fi
+}
+start_engine docker dockerd ASSAY_TEST_DOCKER
+start_engine podman podman ASSAY_TEST_PODMAN
+
+cargo test --workspace --no-fail-fast -- --show-output 2>&1 | tee "$log"
+status=${PIPESTATUS[0]}
+
+read -r passed failed < <(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' "$log")
+skipped=$(grep -c '^skipped: ' "$log")
+grep '^skipped: ' "$log" | sort | uniq -c
+if [ "${ASSAY_NO_SKIP:-}" = 1 ]; then
+  unexpected=$(grep '^skipped: ' "$log" | grep -cvE "${ASSAY_MAY_SKIP:-^$}")
+  failed=$((failed + unexpected))
+fi
+# A test binary that does not compile or dies has no result line of its own.
+if [ "$status" != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
