@@ -10,6 +10,7 @@ pub mod control;
 pub mod digest;
 pub mod egress;
 pub mod id;
+pub mod ledger;
 pub mod limits;
 pub mod money;
 pub mod phase;

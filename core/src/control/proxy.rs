@@ -200,6 +200,9 @@ pub struct AuditLine {
     /// Bytes up and down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<(u64, u64)>,
+    /// How many decisions this line stands for, when denials come too fast to be told one by one; one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
     /// SHA-256 of the line before, hexadecimal.
     pub prev: String,
 }
