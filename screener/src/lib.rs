@@ -1,1 +1,13 @@
-//! The worker that leases runs and drives their attempts.
+//! The worker that leases runs and drives their attempts through an engine.
+//!
+//! Every decision is the pure [`next::next`]; the rest is a thin shell that carries it out. Nothing is held in memory
+//! that a restart would lose: row, offsets and names are in the API, the work itself is in the sandbox.
+
+pub mod classify;
+pub mod derive;
+pub mod evidence;
+pub mod next;
+pub mod output;
+pub mod plan;
+pub mod platform;
+pub mod row;

@@ -1,0 +1,315 @@
+use assay_core::{control::runner::Usage, limits::LimitSettings};
+use assay_engine::Death;
+
+use super::*;
+use crate::row::{Memo, Outline, StepOutline};
+
+fn row(phase: Phase, separate: bool) -> Row {
+    let step = StepOutline {
+        setup: true,
+        setup_limit: std::time::Duration::ZERO,
+        agent_limit: std::time::Duration::ZERO,
+        collect_limit: std::time::Duration::ZERO,
+        verify_limit: std::time::Duration::ZERO,
+        separate,
+        min_reward: std::collections::BTreeMap::new(),
+    };
+    let limits = LimitSettings::default().default;
+    Row {
+        contract: Contract::Command,
+        defaults: limits.clone(),
+        step: 0,
+        phase,
+        memo: Memo {
+            outline: Some(Outline {
+                health: true,
+                health_limit: std::time::Duration::ZERO,
+                limits,
+                steps: vec![step],
+                final_only: false,
+            }),
+            ..Memo::default()
+        },
+    }
+}
+
+fn end(outcome: Outcome, code: i32) -> End {
+    End {
+        outcome,
+        exit_code: Some(code),
+        signal: None,
+        detail: Some("detail".to_owned()),
+        wall_ms: 2_000,
+        usage: Usage::default(),
+        stdout_bytes: 0,
+        stderr_bytes: 0,
+    }
+}
+
+fn dead(code: i64, oom: bool) -> Death {
+    Death {
+        code,
+        oom,
+        log: "panicked at …".to_owned(),
+    }
+}
+
+fn cause_of(row: &Row, evidence: &[Evidence]) -> Option<Cause> {
+    match classify(row, evidence) {
+        Finding::Closed(note) => Some(note.cause),
+        Finding::Passed(note) => note.map(|note| note.cause),
+        Finding::Nothing | Finding::Stored(_) => None,
+    }
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
+fn each_phase_has_its_causes() {
+    let text = || "why".to_owned();
+    let failed = || BuildOutcome::Failed { reason: text() };
+    let table = [
+        (Phase::Prepare, Evidence::Store(text()), Cause::StoreUnavailable),
+        (
+            Phase::Prepare,
+            Evidence::WrongDigest(Part::Task),
+            Cause::DigestMismatch,
+        ),
+        (
+            Phase::Prepare,
+            Evidence::Unusable(Part::Task, text()),
+            Cause::TaskInvalid,
+        ),
+        (
+            Phase::Prepare,
+            Evidence::Unusable(Part::Agent, text()),
+            Cause::AgentInvalid,
+        ),
+        (Phase::Prepare, Evidence::Build(failed()), Cause::ImageBuildFailed),
+        (
+            Phase::Prepare,
+            Evidence::Build(BuildOutcome::TimedOut),
+            Cause::ImageBuildFailed,
+        ),
+        (
+            Phase::Prepare,
+            Evidence::Engine(EngineFault::Build, text()),
+            Cause::ImageUnavailable,
+        ),
+        (
+            Phase::Prepare,
+            Evidence::NothingToCarry(text()),
+            Cause::SeparateNotPossible,
+        ),
+        (
+            Phase::Start,
+            Evidence::Engine(EngineFault::NoImage, text()),
+            Cause::ImageUnavailable,
+        ),
+        (
+            Phase::Start,
+            Evidence::Engine(EngineFault::Other, text()),
+            Cause::SandboxFailed,
+        ),
+        (Phase::Start, Evidence::Overdue, Cause::SandboxFailed),
+        (
+            Phase::Health,
+            Evidence::Unhealthy(text()),
+            Cause::HealthcheckFailed,
+        ),
+        (
+            Phase::Setup,
+            Evidence::Ended(Job::Install, end(Outcome::Exited, 1)),
+            Cause::AgentSetupFailed,
+        ),
+        (
+            Phase::Setup,
+            Evidence::Ended(Job::Install, end(Outcome::Timeout, 0)),
+            Cause::AgentSetupFailed,
+        ),
+        (
+            Phase::Setup,
+            Evidence::Ended(Job::StepSetup, end(Outcome::Exited, 1)),
+            Cause::StepSetupFailed,
+        ),
+        (
+            Phase::Agent,
+            Evidence::Ended(Job::Agent, end(Outcome::Timeout, 0)),
+            Cause::AgentTimeout,
+        ),
+        (
+            Phase::Agent,
+            Evidence::Ended(Job::Agent, end(Outcome::Exited, 1)),
+            Cause::AgentFailed,
+        ),
+        (
+            Phase::Agent,
+            Evidence::Ended(Job::Agent, end(Outcome::PidLimit, 0)),
+            Cause::AgentFailed,
+        ),
+        (
+            Phase::Agent,
+            Evidence::Ended(Job::Agent, end(Outcome::SpawnFailed, 0)),
+            Cause::AgentFailed,
+        ),
+        (
+            Phase::Agent,
+            Evidence::Ended(Job::Agent, end(Outcome::Oom, 0)),
+            Cause::AgentOutOfMemory,
+        ),
+        (
+            Phase::Agent,
+            Evidence::Ended(Job::Agent, end(Outcome::ProxyLost, 0)),
+            Cause::ProxyLost,
+        ),
+        (Phase::Agent, Evidence::NotSwitched(text()), Cause::FlipFailed),
+        (Phase::Agent, Evidence::Silent(text()), Cause::SandboxLost),
+        (
+            Phase::Collect,
+            Evidence::Patch(PatchState::Missing),
+            Cause::NoPatch,
+        ),
+        (
+            Phase::Collect,
+            Evidence::Patch(PatchState::Invalid(text())),
+            Cause::PatchInvalid,
+        ),
+        (
+            Phase::Verify,
+            Evidence::Ended(Job::Apply, end(Outcome::Exited, 1)),
+            Cause::PatchInvalid,
+        ),
+        (
+            Phase::Verify,
+            Evidence::Ended(Job::Verifier, end(Outcome::Timeout, 0)),
+            Cause::VerifierTimeout,
+        ),
+        (
+            Phase::Verify,
+            Evidence::Ended(Job::Verifier, end(Outcome::Oom, 0)),
+            Cause::VerifierOutOfMemory,
+        ),
+        (Phase::Verify, Evidence::RewardMissing, Cause::RewardMissing),
+        (
+            Phase::Verify,
+            Evidence::RewardInvalid(text()),
+            Cause::RewardInvalid,
+        ),
+        (Phase::Verify, Evidence::Expired, Cause::SandboxLost),
+        (Phase::Verify, Evidence::Bug(text()), Cause::Internal),
+    ];
+    for (phase, evidence, cause) in table {
+        let shown = format!("{phase}: {evidence:?}");
+        assert_eq!(cause_of(&row(phase, false), &[evidence]), Some(cause), "{shown}");
+    }
+}
+
+#[test]
+fn a_dead_container_outweighs_how_the_agent_ended() {
+    let ended = Evidence::Ended(Job::Agent, end(Outcome::Exited, 1));
+    let states = [
+        (
+            assay_engine::Evidence {
+                proxy: Some(dead(101, false)),
+                ..Default::default()
+            },
+            Cause::ProxyLost,
+        ),
+        (
+            assay_engine::Evidence {
+                main: Some(dead(137, true)),
+                ..Default::default()
+            },
+            Cause::AgentOutOfMemory,
+        ),
+        (
+            assay_engine::Evidence {
+                main: Some(dead(137, false)),
+                ..Default::default()
+            },
+            Cause::SandboxLost,
+        ),
+        (
+            assay_engine::Evidence {
+                init: Some(dead(1, false)),
+                ..Default::default()
+            },
+            Cause::SandboxLost,
+        ),
+        (
+            assay_engine::Evidence {
+                gone: true,
+                ..Default::default()
+            },
+            Cause::SandboxLost,
+        ),
+    ];
+    for (state, cause) in states {
+        let evidence = [ended.clone(), Evidence::Sandbox(state)];
+        assert_eq!(cause_of(&row(Phase::Agent, false), &evidence), Some(cause));
+    }
+    let alive = Evidence::Sandbox(assay_engine::Evidence::default());
+    assert_eq!(
+        cause_of(&row(Phase::Agent, false), &[ended, alive]),
+        Some(Cause::AgentFailed)
+    );
+}
+
+#[test]
+fn the_account_tells_an_empty_purse_from_a_service_that_is_down() {
+    let account = |refusals, errors, tokens| Evidence::Account {
+        before: Ledger::default(),
+        after: Ledger {
+            budget_refusals: refusals,
+            provider_errors: errors,
+            output_tokens: tokens,
+            ..Ledger::default()
+        },
+    };
+    let cause = |outcome, code, account| {
+        let evidence = [Evidence::Ended(Job::Agent, end(outcome, code)), account];
+        cause_of(&row(Phase::Agent, false), &evidence)
+    };
+    assert_eq!(
+        cause(Outcome::Exited, 0, account(1, 0, 9)),
+        Some(Cause::BudgetExhausted)
+    );
+    assert_eq!(
+        cause(Outcome::Exited, 1, account(1, 0, 9)),
+        Some(Cause::BudgetExhausted)
+    );
+    assert_eq!(
+        cause(Outcome::Exited, 1, account(0, 3, 0)),
+        Some(Cause::ProviderDown)
+    );
+    assert_eq!(
+        cause(Outcome::Exited, 1, account(0, 3, 9)),
+        Some(Cause::AgentFailed)
+    );
+    assert_eq!(cause(Outcome::Exited, 0, account(0, 3, 0)), None);
+}
+
+#[test]
+fn a_verifier_that_cannot_start_is_the_agents_fault_only_where_they_share() {
+    let ended = [Evidence::Ended(Job::Verifier, end(Outcome::SpawnFailed, 0))];
+    assert_eq!(
+        cause_of(&row(Phase::Verify, false), &ended),
+        Some(Cause::AgentBrokeSandbox)
+    );
+    assert_eq!(
+        cause_of(&row(Phase::Verify, true), &ended),
+        Some(Cause::TaskInvalid)
+    );
+    let nop = Row {
+        contract: Contract::Nop,
+        ..row(Phase::Verify, false)
+    };
+    assert_eq!(cause_of(&nop, &ended), Some(Cause::TaskInvalid));
+}
+
+#[test]
+fn the_exit_code_of_the_tests_says_nothing() {
+    for code in [0, 1, 127] {
+        let evidence = [Evidence::Ended(Job::Verifier, end(Outcome::Exited, code))];
+        assert_eq!(classify(&row(Phase::Verify, false), &evidence), Finding::Nothing);
+    }
+}
