@@ -4,6 +4,7 @@
 //! and at least two programs speak it. [`clock::SystemClock`] is the only reader of the wall clock.
 
 pub mod agent;
+pub mod archive;
 pub mod cause;
 pub mod clock;
 pub mod control;
@@ -17,6 +18,7 @@ pub mod phase;
 pub mod policy;
 pub mod price;
 pub mod problem;
+pub mod task;
 pub mod upstream;
 pub mod version;
 pub mod wire;
