@@ -1,5 +1,7 @@
 //! The server and the client of this crate against each other, on loopback.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where an expectation does")]
+
 use std::time::Duration;
 
 use assay_core::problem::Problem;
