@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::money::PicoUsd;
 
 /// Prices of models, one snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PriceTable {
     /// Names the snapshot, e.g. `2026-11-20`.

@@ -1,0 +1,60 @@
+//! Counters of this process, in the Prometheus text format.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// What an answer was.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Answer {
+    /// The route's template.
+    pub route: String,
+    /// The status.
+    pub status: u16,
+}
+
+/// Why an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Ended {
+    /// The cause.
+    pub cause: String,
+}
+
+/// The counters.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Answered requests.
+    pub answers: Family<Answer, Counter>,
+    /// Attempts handed out.
+    pub claimed: Counter,
+    /// Attempts adopted.
+    pub adopted: Counter,
+    /// Attempts that ended.
+    pub ended: Family<Ended, Counter>,
+    /// Events that got their cursor here.
+    pub events_published: Counter,
+    /// Connections to the database.
+    pub database_connections: Gauge,
+}
+
+impl Metrics {
+    /// The text.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut registry = Registry::with_prefix("assay_api");
+        registry.register("http_answers", "Answered requests", self.answers.clone());
+        registry.register("attempts_claimed", "Attempts handed out", self.claimed.clone());
+        registry.register("attempts_adopted", "Attempts adopted", self.adopted.clone());
+        registry.register("attempts_ended", "Attempts that ended, by cause", self.ended.clone());
+        registry.register("events_published", "Events that got a cursor", self.events_published.clone());
+        registry.register(
+            "database_connections",
+            "Connections to the database",
+            self.database_connections.clone(),
+        );
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
