@@ -212,7 +212,7 @@ CREATE TABLE attempts (
     last_seq    BIGINT NOT NULL DEFAULT 0,
     step        INT NOT NULL DEFAULT 0,
     phase       TEXT,
-    progress    JSONB NOT NULL DEFAULT '{}',
+    progress    JSONB NOT NULL,
     cause       TEXT,
     detail      TEXT,
     report      JSONB,

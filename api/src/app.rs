@@ -9,7 +9,9 @@ use assay_core::{
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use crate::{catalogue::Catalogue, config::Config, metrics::Metrics, objects::Objects, pending, seal::SealKey};
+use crate::{
+    catalogue::Catalogue, config::Config, metrics::Metrics, objects::Objects, pending, seal::SealKey,
+};
 
 /// The shared parts.
 #[derive(Debug)]
@@ -26,6 +28,10 @@ pub struct App {
     pub seal: SealKey,
     /// The installation's id.
     pub installation: String,
+    /// The commit that this build comes from.
+    pub commit: String,
+    /// Defaults and maxima of limits, as recorded on attempts.
+    pub limits: serde_json::Value,
     /// Counters of this process.
     pub metrics: Metrics,
     /// A reading of the queue that is at most a second old.

@@ -75,19 +75,28 @@ impl Catalogue {
     /// Reads and checks the file.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let name = || path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| Error::Unreadable { path: name(), source })?;
-        toml::from_str(&text)
-            .map_err(|error| Error::Malformed { path: name(), message: error.to_string() })
+        let text =
+            std::fs::read_to_string(path).map_err(|source| Error::Unreadable { path: name(), source })?;
+        toml::from_str(&text).map_err(|error| Error::Malformed {
+            path: name(),
+            message: error.to_string(),
+        })
     }
 
     /// The prices of a policy's models, to be frozen into its evaluation.
     pub fn freeze(&self, policy: &Policy) -> Result<PriceTable, Unserved> {
-        let mut frozen = PriceTable { version: self.prices.version.clone(), ..PriceTable::default() };
+        let mut frozen = PriceTable {
+            version: self.prices.version.clone(),
+            ..PriceTable::default()
+        };
         for model in models(policy) {
             let price = self.prices.models.get(model).filter(|price| price.is_known());
             let price = price.ok_or_else(|| Unserved::Unpriced(model.clone()))?;
-            if !self.upstreams.iter().any(|upstream| upstream.models.contains(model)) {
+            if !self
+                .upstreams
+                .iter()
+                .any(|upstream| upstream.models.contains(model))
+            {
                 return Err(Unserved::NoUpstream(model.clone()));
             }
             frozen.models.insert(model.clone(), price.clone());

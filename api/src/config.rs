@@ -49,9 +49,9 @@ pub struct Config {
     /// Refuse registration and claims of workers built from another commit.
     #[arg(long, env = "ASSAY_REQUIRE_SAME_COMMIT")]
     pub require_same_commit: bool,
-    /// The commit that this build comes from.
-    #[arg(long, env = "ASSAY_COMMIT", default_value = "unknown", hide = true)]
-    pub commit: String,
+    /// Source folder whose commit is shown when none was baked in.
+    #[arg(long, env = "ASSAY_SOURCE_DIR")]
+    pub source_dir: Option<PathBuf>,
     /// Length of a lease, milliseconds.
     #[arg(long, env = "ASSAY_LEASE_MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
     pub lease_ms: u64,

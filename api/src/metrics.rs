@@ -46,8 +46,16 @@ impl Metrics {
         registry.register("http_answers", "Answered requests", self.answers.clone());
         registry.register("attempts_claimed", "Attempts handed out", self.claimed.clone());
         registry.register("attempts_adopted", "Attempts adopted", self.adopted.clone());
-        registry.register("attempts_ended", "Attempts that ended, by cause", self.ended.clone());
-        registry.register("events_published", "Events that got a cursor", self.events_published.clone());
+        registry.register(
+            "attempts_ended",
+            "Attempts that ended, by cause",
+            self.ended.clone(),
+        );
+        registry.register(
+            "events_published",
+            "Events that got a cursor",
+            self.events_published.clone(),
+        );
         registry.register(
             "database_connections",
             "Connections to the database",

@@ -12,7 +12,7 @@ use assay_core::{
 use aws_sdk_s3::{
     Client,
     config::{BehaviorVersion, Credentials, Region, retry::RetryConfig, timeout::TimeoutConfig},
-    error::{ProvideErrorMetadata, SdkError},
+    error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
     presigning::PresigningConfig,
     primitives::ByteStream,
     types::{CompletedMultipartUpload, CompletedPart},
@@ -81,7 +81,10 @@ pub struct Objects {
 impl Objects {
     /// A client; nothing is contacted yet.
     pub fn new(settings: &Settings) -> Self {
-        let public = settings.s3_public_endpoint.as_ref().unwrap_or(&settings.s3_endpoint);
+        let public = settings
+            .s3_public_endpoint
+            .as_ref()
+            .unwrap_or(&settings.s3_endpoint);
         Self {
             client: client(settings, &settings.s3_endpoint),
             presigner: client(settings, public),
@@ -91,7 +94,14 @@ impl Objects {
 
     /// Makes the bucket when it is missing.
     pub async fn ensure_bucket(&self) -> Result<(), Error> {
-        if self.client.head_bucket().bucket(&self.bucket).send().await.is_ok() {
+        if self
+            .client
+            .head_bucket()
+            .bucket(&self.bucket)
+            .send()
+            .await
+            .is_ok()
+        {
             return Ok(());
         }
         match self.client.create_bucket().bucket(&self.bucket).send().await {
@@ -106,14 +116,33 @@ impl Objects {
     /// Does the bucket answer?
     pub async fn ping(&self) -> Result<(), Error> {
         let answer = self.client.head_bucket().bucket(&self.bucket).send().await;
-        answer.map(drop).map_err(|error| failed("head bucket", &self.bucket, &error))
+        answer
+            .map(drop)
+            .map_err(|error| failed("head bucket", &self.bucket, &error))
     }
 
     /// Size of an object; `None` when it is not there.
     pub async fn size(&self, key: &str) -> Result<Option<u64>, Error> {
-        match self.client.head_object().bucket(&self.bucket).key(key).send().await {
-            Ok(head) => Ok(Some(head.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or(0))),
-            Err(error) if error.raw_response().is_some_and(|raw| raw.status().as_u16() == 404) => Ok(None),
+        match self
+            .client
+            .head_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .send()
+            .await
+        {
+            Ok(head) => Ok(Some(
+                head.content_length()
+                    .and_then(|size| u64::try_from(size).ok())
+                    .unwrap_or(0),
+            )),
+            Err(error)
+                if error
+                    .raw_response()
+                    .is_some_and(|raw| raw.status().as_u16() == 404) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(failed("head", key, &error)),
         }
     }
@@ -127,7 +156,14 @@ impl Objects {
 
     /// The object's bytes as a stream; `None` when it is not there.
     pub async fn get(&self, key: &str) -> Result<Option<ByteStream>, Error> {
-        match self.client.get_object().bucket(&self.bucket).key(key).send().await {
+        match self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .send()
+            .await
+        {
             Ok(object) => Ok(Some(object.body)),
             Err(error) if error.code() == Some("NoSuchKey") => Ok(None),
             Err(error) => Err(failed("get", key, &error)),
@@ -136,7 +172,13 @@ impl Objects {
 
     /// Removes an object; one that is not there is fine.
     pub async fn delete(&self, key: &str) -> Result<(), Error> {
-        let answer = self.client.delete_object().bucket(&self.bucket).key(key).send().await;
+        let answer = self
+            .client
+            .delete_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .send()
+            .await;
         answer.map(drop).map_err(|error| failed("delete", key, &error))
     }
 
@@ -149,13 +191,24 @@ impl Objects {
             file.read_to_end(&mut bytes).await?;
             return self.put(key, bytes.into()).await;
         }
-        let begun = self.client.create_multipart_upload().bucket(&self.bucket).key(key).send().await;
+        let begun = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .send()
+            .await;
         let begun = begun.map_err(|error| failed("begin upload", key, &error))?;
         let id = begun.upload_id().unwrap_or_default().to_owned();
         match self.put_parts(key, &id, &mut file).await {
             Ok(parts) => self.complete(key, &id, parts).await,
             Err(error) => {
-                let aborted = self.client.abort_multipart_upload().bucket(&self.bucket).key(key).upload_id(&id);
+                let aborted = self
+                    .client
+                    .abort_multipart_upload()
+                    .bucket(&self.bucket)
+                    .key(key)
+                    .upload_id(&id);
                 if let Err(error) = aborted.send().await {
                     tracing::warn!(error = %failed("abort upload", key, &error), "an upload stays behind");
                 }
@@ -164,7 +217,12 @@ impl Objects {
         }
     }
 
-    async fn put_parts(&self, key: &str, id: &str, file: &mut tokio::fs::File) -> Result<Vec<CompletedPart>, Error> {
+    async fn put_parts(
+        &self,
+        key: &str,
+        id: &str,
+        file: &mut tokio::fs::File,
+    ) -> Result<Vec<CompletedPart>, Error> {
         let mut parts = Vec::new();
         for number in 1.. {
             let mut bytes = Vec::new();
@@ -172,10 +230,21 @@ impl Objects {
             if bytes.is_empty() {
                 break;
             }
-            let part = self.client.upload_part().bucket(&self.bucket).key(key).upload_id(id);
-            let part = part.part_number(number).body(ByteStream::from(bytes)).send().await;
+            let part = self
+                .client
+                .upload_part()
+                .bucket(&self.bucket)
+                .key(key)
+                .upload_id(id);
+            let part = part
+                .part_number(number)
+                .body(ByteStream::from(bytes))
+                .send()
+                .await;
             let part = part.map_err(|error| failed("upload part", key, &error))?;
-            let done = CompletedPart::builder().part_number(number).set_e_tag(part.e_tag().map(str::to_owned));
+            let done = CompletedPart::builder()
+                .part_number(number)
+                .set_e_tag(part.e_tag().map(str::to_owned));
             parts.push(done.build());
         }
         Ok(parts)
@@ -183,9 +252,16 @@ impl Objects {
 
     async fn complete(&self, key: &str, id: &str, parts: Vec<CompletedPart>) -> Result<(), Error> {
         let upload = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let complete = self.client.complete_multipart_upload().bucket(&self.bucket).key(key).upload_id(id);
+        let complete = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(id);
         let answer = complete.multipart_upload(upload).send().await;
-        answer.map(drop).map_err(|error| failed("complete upload", key, &error))
+        answer
+            .map(drop)
+            .map_err(|error| failed("complete upload", key, &error))
     }
 
     /// A URL under which exactly `size` bytes can be put for [`URL_LIFE`].
@@ -224,11 +300,17 @@ pub fn artifact(attempt: AttemptId, digest: Digest) -> String {
 }
 
 fn client(settings: &Settings, endpoint: &str) -> Client {
-    let credentials = Credentials::new(&settings.s3_access_key, &settings.s3_secret_key, None, None, "settings");
+    let credentials = Credentials::new(
+        &settings.s3_access_key,
+        &settings.s3_secret_key,
+        None,
+        None,
+        "settings",
+    );
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(5))
         .read_timeout(Duration::from_secs(30))
-        .operation_timeout(Duration::from_secs(120))
+        .operation_timeout(Duration::from_mins(2))
         .build();
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -250,21 +332,24 @@ fn life(key: &str) -> Result<PresigningConfig, Error> {
     })
 }
 
-fn failed<E: ProvideErrorMetadata>(verb: &'static str, key: &str, error: &SdkError<E>) -> Error {
-    let message = match (error.code(), error.as_service_error()) {
-        (Some(code), _) => format!("{code}: {}", error.message().unwrap_or_default()),
-        (None, Some(_)) => "refused".to_owned(),
-        (None, None) => match error {
-            SdkError::DispatchFailure(failure) => format!("no connection: {failure:?}"),
-            SdkError::TimeoutError(_) => "no answer in time".to_owned(),
-            _ => "no sense in the answer".to_owned(),
-        },
+fn failed<E: ProvideErrorMetadata + std::error::Error + 'static>(
+    verb: &'static str,
+    key: &str,
+    error: &SdkError<E>,
+) -> Error {
+    let message = match error.code() {
+        Some(code) => format!("{code}: {}", error.message().unwrap_or_default()),
+        None => DisplayErrorContext(error).to_string(),
     };
-    Error::Call { verb, key: key.to_owned(), message }
+    Error::Call {
+        verb,
+        key: key.to_owned(),
+        message,
+    }
 }
 
 /// How long presigned URLs hold. An attempt that is retried later asks again.
-pub const URL_LIFE: Duration = Duration::from_secs(3600);
+pub const URL_LIFE: Duration = Duration::from_hours(1);
 
 /// Size of a part; the smallest that S3 takes is 5 MiB.
 const PART_BYTES: u64 = 8 << 20;

@@ -93,33 +93,75 @@ mod tests {
     use super::*;
 
     fn ended(cause: Cause, attempts: u32) -> Ended {
-        Ended { cause, score: Some(1.0), attempts, proxy_losses: 0, cancelled: false, dice: 0 }
+        Ended {
+            cause,
+            score: Some(1.0),
+            attempts,
+            proxy_losses: 0,
+            cancelled: false,
+            dice: 0,
+        }
     }
 
     #[test]
     fn a_completed_attempt_ends_the_run_with_its_score() {
         let outcome = ended(Cause::Completed, 1).outcome();
-        assert_eq!(outcome, Outcome::Finished { cause: Cause::Completed, score: 1.0 });
+        assert_eq!(
+            outcome,
+            Outcome::Finished {
+                cause: Cause::Completed,
+                score: 1.0
+            }
+        );
     }
 
     #[test]
     fn an_agents_fault_without_a_score_is_zero() {
-        let outcome = Ended { score: None, ..ended(Cause::NoPatch, 1) }.outcome();
-        assert_eq!(outcome, Outcome::Finished { cause: Cause::NoPatch, score: 0.0 });
+        let outcome = Ended {
+            score: None,
+            ..ended(Cause::NoPatch, 1)
+        }
+        .outcome();
+        assert_eq!(
+            outcome,
+            Outcome::Finished {
+                cause: Cause::NoPatch,
+                score: 0.0
+            }
+        );
     }
 
     #[test]
     fn a_proxy_lost_twice_is_the_agents_fault() {
-        assert!(matches!(ended(Cause::ProxyLost, 1).outcome(), Outcome::Retry { .. }));
-        let second = Ended { proxy_losses: 1, score: None, ..ended(Cause::ProxyLost, 2) };
-        assert_eq!(second.outcome(), Outcome::Finished { cause: Cause::AgentBrokeSandbox, score: 0.0 });
+        assert!(matches!(
+            ended(Cause::ProxyLost, 1).outcome(),
+            Outcome::Retry { .. }
+        ));
+        let second = Ended {
+            proxy_losses: 1,
+            score: None,
+            ..ended(Cause::ProxyLost, 2)
+        };
+        assert_eq!(
+            second.outcome(),
+            Outcome::Finished {
+                cause: Cause::AgentBrokeSandbox,
+                score: 0.0
+            }
+        );
     }
 
     #[test]
     fn a_cancelled_run_is_not_tried_again_but_finished_work_counts() {
-        let lost = Ended { cancelled: true, ..ended(Cause::Lost, 1) };
+        let lost = Ended {
+            cancelled: true,
+            ..ended(Cause::Lost, 1)
+        };
         assert_eq!(lost.outcome(), Outcome::Cancelled);
-        let done = Ended { cancelled: true, ..ended(Cause::Completed, 1) };
+        let done = Ended {
+            cancelled: true,
+            ..ended(Cause::Completed, 1)
+        };
         assert!(matches!(done.outcome(), Outcome::Finished { .. }));
     }
 

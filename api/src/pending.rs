@@ -109,12 +109,25 @@ mod tests {
     use super::*;
 
     fn class(name: &str, queued: u64, leased: u64, busy_ordinal: Option<u64>) -> Class {
-        Class { class: name.to_owned(), queued_evaluations: 1, queued, leased, oldest_seconds: queued, busy_ordinal }
+        Class {
+            class: name.to_owned(),
+            queued_evaluations: 1,
+            queued,
+            leased,
+            oldest_seconds: queued,
+            busy_ordinal,
+        }
     }
 
     #[test]
     fn nothing_to_do_is_zeros() {
-        let work = sum(&[], Scale { slots: 4, workers: 10 });
+        let work = sum(
+            &[],
+            Scale {
+                slots: 4,
+                workers: 10,
+            },
+        );
         assert_eq!(
             serde_json::to_value(work).unwrap(),
             serde_json::json!({"queued_evaluations": 0, "queued": 0, "leased": 0, "desired": 0, "oldest_seconds": 0, "classes": {}})
@@ -123,9 +136,15 @@ mod tests {
 
     #[test]
     fn the_highest_busy_worker_is_kept() {
-        let scale = Scale { slots: 4, workers: 10 };
+        let scale = Scale {
+            slots: 4,
+            workers: 10,
+        };
         let work = sum(&[class("1", 5, 4, None), class("2", 0, 1, Some(7))], scale);
-        assert_eq!((work.total.queued, work.total.leased, work.total.desired), (5, 5, 8));
+        assert_eq!(
+            (work.total.queued, work.total.leased, work.total.desired),
+            (5, 5, 8)
+        );
         assert_eq!((work.classes["1"].desired, work.classes["2"].desired), (3, 8));
         assert_eq!(sum(&[class("1", 500, 0, None)], scale).total.desired, 10);
     }

@@ -8,12 +8,12 @@ use crate::{objects, seal, store};
 
 /// A refused or failed request.
 #[derive(Debug)]
-pub struct Refusal(pub Problem);
+pub struct Refusal(pub Box<Problem>);
 
 impl Refusal {
     /// A problem of this status and code.
     pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
-        Self(Problem::new(status.as_u16(), code, detail))
+        Self(Box::new(Problem::new(status.as_u16(), code, detail)))
     }
 
     /// 400 `invalid_request`.
@@ -28,7 +28,11 @@ impl Refusal {
 
     /// 404. Says the same for what does not exist and for what belongs to somebody else.
     pub fn not_found(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no such {what}"))
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("there is no such {what}"),
+        )
     }
 
     /// 409 `stale_fence`.
@@ -68,7 +72,10 @@ impl From<sqlx::Error> for Refusal {
 impl From<objects::Error> for Refusal {
     fn from(error: objects::Error) -> Self {
         tracing::warn!(error = %error, "the object store failed");
-        Self::unavailable("objects_unavailable", "the object store does not answer; try again")
+        Self::unavailable(
+            "objects_unavailable",
+            "the object store does not answer; try again",
+        )
     }
 }
 
@@ -104,11 +111,9 @@ impl IntoResponse for Refusal {
         );
         if status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer");
-            response
-                .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, challenge);
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
-        response.extensions_mut().insert(self.0);
+        response.extensions_mut().insert(*self.0);
         response
     }
 }

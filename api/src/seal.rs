@@ -77,7 +77,10 @@ mod tests {
             SealKey::parse(&"ab".repeat(32)).unwrap(),
             SealKey::parse(&"cd".repeat(32)).unwrap(),
         );
-        let (mine, yours) = (AttemptId(uuid::Uuid::from_u128(1)), AttemptId(uuid::Uuid::from_u128(2)));
+        let (mine, yours) = (
+            AttemptId(uuid::Uuid::from_u128(1)),
+            AttemptId(uuid::Uuid::from_u128(2)),
+        );
         let sealed = key.seal(mine, &[7; 32]).unwrap();
         assert_ne!(sealed, key.seal(mine, &[7; 32]).unwrap());
         assert_eq!(key.open(mine, &sealed).unwrap(), [7; 32]);

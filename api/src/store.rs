@@ -53,11 +53,20 @@ impl Error {
     /// May the same call succeed later?
     pub fn is_transient(&self) -> bool {
         let Self::Sql(error) = self else { return false };
-        if let Some(code) = error.as_database_error().and_then(sqlx::error::DatabaseError::code) {
+        if let Some(code) = error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code)
+        {
             // Deadlock and serialization, shutting down, starting up, too many connections.
             return code.starts_with("40") || code.starts_with("57P") || code == "53300";
         }
-        matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) | sqlx::Error::PoolClosed | sqlx::Error::Protocol(_))
+        matches!(
+            error,
+            sqlx::Error::PoolTimedOut
+                | sqlx::Error::Io(_)
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::Protocol(_)
+        )
     }
 
     /// The statement met a unique row that is there already.
@@ -66,7 +75,10 @@ impl Error {
     }
 
     fn corrupt(column: &'static str, message: impl std::fmt::Display) -> Self {
-        Self::Corrupt { column, message: message.to_string() }
+        Self::Corrupt {
+            column,
+            message: message.to_string(),
+        }
     }
 }
 
@@ -94,7 +106,9 @@ pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
 /// The id of this installation.
 pub async fn installation(pool: &PgPool) -> Result<String, Error> {
-    Ok(sqlx::query_scalar!("SELECT id FROM installation").fetch_one(pool).await?)
+    Ok(sqlx::query_scalar!("SELECT id FROM installation")
+        .fetch_one(pool)
+        .await?)
 }
 
 /// Begins a transaction.
@@ -139,5 +153,8 @@ fn big(value: u64) -> i64 {
 /// A sum of money from a `NUMERIC` column; above the largest amount it becomes that.
 fn money(sum: rust_decimal::Decimal) -> PicoUsd {
     use rust_decimal::prelude::ToPrimitive as _;
-    PicoUsd::from_pico(sum.to_u64().unwrap_or(if sum.is_sign_negative() { 0 } else { u64::MAX }))
+    PicoUsd::from_pico(
+        sum.to_u64()
+            .unwrap_or(if sum.is_sign_negative() { 0 } else { u64::MAX }),
+    )
 }

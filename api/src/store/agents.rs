@@ -27,7 +27,10 @@ impl TryFrom<Row> for Agent {
             id: AgentId(row.id),
             name: row.name,
             contract: word("agents.contract", &row.contract, Contract::from_name)?,
-            digest: row.digest.map(|text| digest("agents.digest", &text)).transpose()?,
+            digest: row
+                .digest
+                .map(|text| digest("agents.digest", &text))
+                .transpose()?,
             created_at: row.created_at.to_jiff(),
         })
     }

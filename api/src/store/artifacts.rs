@@ -1,10 +1,6 @@
 //! Files that an attempt left: rows here, bytes in the object store.
 
-use assay_core::{
-    digest::Digest,
-    id::AttemptId,
-    wire::worker::PutArtifact,
-};
+use assay_core::{digest::Digest, id::AttemptId, wire::worker::PutArtifact};
 use sqlx::{PgConnection, PgPool};
 
 use super::{Error, big, count, digest};

@@ -34,8 +34,12 @@ impl TryFrom<Row> for Attempt {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self, Error> {
-        let phase = row.phase.map(|name| word("attempts.phase", &name, Phase::from_name));
-        let cause = row.cause.map(|name| word("attempts.cause", &name, Cause::from_name));
+        let phase = row
+            .phase
+            .map(|name| word("attempts.phase", &name, Phase::from_name));
+        let cause = row
+            .cause
+            .map(|name| word("attempts.cause", &name, Cause::from_name));
         Ok(Self {
             id: AttemptId(row.id),
             run: RunId(row.run),
@@ -45,7 +49,10 @@ impl TryFrom<Row> for Attempt {
             phase: phase.transpose()?,
             cause: cause.transpose()?,
             detail: row.detail,
-            report: row.report.map(|report| json("attempts.report", report)).transpose()?,
+            report: row
+                .report
+                .map(|report| json("attempts.report", report))
+                .transpose()?,
             worker: row.worker_name,
             started_at: row.started_at.to_jiff(),
             finished_at: row.finished_at.map(Timestamp::to_jiff),
@@ -94,11 +101,7 @@ pub struct Open {
 }
 
 /// Locks the row of an open attempt with that fence against other writes; `None` when the lease is lost.
-pub async fn lock_open(
-    conn: &mut PgConnection,
-    id: AttemptId,
-    fence: Fence,
-) -> Result<Option<Open>, Error> {
+pub async fn lock_open(conn: &mut PgConnection, id: AttemptId, fence: Fence) -> Result<Option<Open>, Error> {
     let row = sqlx::query!(
         "SELECT tenant, last_seq FROM attempts WHERE id = $1 AND fence = $2 AND state = 'open' FOR UPDATE",
         id.0,
@@ -106,7 +109,10 @@ pub async fn lock_open(
     )
     .fetch_optional(conn)
     .await?;
-    Ok(row.map(|row| Open { tenant: TenantId(row.tenant), last_seq: count(row.last_seq) }))
+    Ok(row.map(|row| Open {
+        tenant: TenantId(row.tenant),
+        last_seq: count(row.last_seq),
+    }))
 }
 
 /// The owner of an open attempt with that fence, without a lock.

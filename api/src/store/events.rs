@@ -7,7 +7,6 @@ use assay_core::{
 };
 use jiff_sqlx::ToSqlx as _;
 use sqlx::{PgConnection, PgPool};
-use uuid::Uuid;
 
 use super::{Error, big, count, small, word};
 
@@ -102,15 +101,6 @@ pub async fn publish(conn: &mut PgConnection, limit: i64) -> Result<u64, Error> 
     .execute(conn)
     .await?;
     Ok(published.rows_affected())
-}
-
-/// Keys of `events` that lie beyond the last event that a caller knows, to be checked in tests and by operators.
-pub async fn gaps(pool: &PgPool) -> Result<Vec<Uuid>, Error> {
-    Ok(sqlx::query_scalar!(
-        r#"SELECT attempt FROM events GROUP BY attempt HAVING max(seq) <> count(*)"#
-    )
-    .fetch_all(pool)
-    .await?)
 }
 
 /// Key of the publisher's advisory lock.

@@ -30,7 +30,11 @@ pub async fn find(pool: &PgPool, hash: &[u8; 32]) -> Result<Option<Holder>, Erro
     .await?;
     let Some(row) = row else { return Ok(None) };
     let scope = super::word("keys.scope", &row.scope, scope_of)?;
-    Ok(Some(Holder { key: KeyId(row.id), tenant: TenantId(row.tenant), scope }))
+    Ok(Some(Holder {
+        key: KeyId(row.id),
+        tenant: TenantId(row.tenant),
+        scope,
+    }))
 }
 
 /// Keeps a key.

@@ -1,11 +1,6 @@
 //! Output of programs: immutable chunks, an index row each, small ones inside it.
 
-use assay_core::{
-    control::runner::Stream,
-    id::AttemptId,
-    phase::Phase,
-    wire::people::Output,
-};
+use assay_core::{control::runner::Stream, id::AttemptId, phase::Phase, wire::people::Output};
 use sqlx::{PgConnection, PgPool};
 
 use super::{Error, big, count, small, word};

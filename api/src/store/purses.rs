@@ -34,8 +34,9 @@ pub struct Purse {
 impl Purse {
     /// What can still be reserved.
     pub fn free(&self) -> i128 {
-        self.granted
-            .map_or(i128::from(i64::MAX), |granted| (granted - self.reserved - self.settled).max(0))
+        self.granted.map_or(i128::from(i64::MAX), |granted| {
+            (granted - self.reserved - self.settled).max(0)
+        })
     }
 }
 
@@ -64,13 +65,19 @@ pub async fn lock(conn: &mut PgConnection, owners: &[Uuid]) -> Result<Locked, Er
         };
         purses.insert((row.level, row.owner, purpose(&row.purpose)?), purse);
     }
-    Ok(Locked { purses, changed: HashMap::new() })
+    Ok(Locked {
+        purses,
+        changed: HashMap::new(),
+    })
 }
 
 impl Locked {
     /// The purse as it is after the changes so far.
     pub fn of(&self, name: Name) -> Option<Purse> {
-        self.changed.get(&name).or_else(|| self.purses.get(&name)).copied()
+        self.changed
+            .get(&name)
+            .or_else(|| self.purses.get(&name))
+            .copied()
     }
 
     /// Moves amounts of a purse; one that does not exist is left alone.

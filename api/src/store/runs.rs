@@ -43,7 +43,9 @@ impl TryFrom<Row> for Run {
         let state = word("runs.state", &row.state, state_of)?;
         let running = state == RunState::Running;
         let phase = row.phase.filter(|_| running);
-        let cause = row.cause.map(|cause| word("runs.cause", &cause, Cause::from_name));
+        let cause = row
+            .cause
+            .map(|cause| word("runs.cause", &cause, Cause::from_name));
         Ok(Self {
             id: RunId(row.id),
             evaluation: EvaluationId(row.evaluation),
@@ -51,7 +53,9 @@ impl TryFrom<Row> for Run {
             task_name: row.task_name,
             repeat: small("runs.repeat", row.repeat.into())?,
             state,
-            phase: phase.map(|name| word("attempts.phase", &name, Phase::from_name)).transpose()?,
+            phase: phase
+                .map(|name| word("attempts.phase", &name, Phase::from_name))
+                .transpose()?,
             not_before: row.not_before.to_jiff(),
             attempts: small("runs.attempts", row.attempts.into())?,
             score: row.score,
@@ -117,7 +121,10 @@ pub async fn page(pool: &PgPool, tenant: TenantId, filter: Filter, limit: i64) -
 
 /// The run of that id.
 pub async fn find(pool: &PgPool, tenant: TenantId, id: RunId) -> Result<Option<Run>, Error> {
-    let filter = Filter { id: Some(id), ..Filter::default() };
+    let filter = Filter {
+        id: Some(id),
+        ..Filter::default()
+    };
     Ok(page(pool, tenant, filter, 1).await?.pop())
 }
 

@@ -1,9 +1,6 @@
 //! Registered workers.
 
-use assay_core::{
-    id::WorkerId,
-    wire::worker::Register,
-};
+use assay_core::{id::WorkerId, wire::worker::Register};
 use sqlx::{PgConnection, PgPool};
 
 use super::Error;
@@ -17,6 +14,8 @@ pub struct Worker {
     pub name: String,
     /// Which runs it may take.
     pub class: String,
+    /// The commit that it was built from.
+    pub commit: String,
 }
 
 /// Keeps a worker. Leases of its former life may be adopted at once: that life is over.
@@ -45,10 +44,15 @@ pub async fn register(conn: &mut PgConnection, id: WorkerId, new: &Register) -> 
 
 /// The worker of that id.
 pub async fn find(pool: &PgPool, id: WorkerId) -> Result<Option<Worker>, Error> {
-    let row = sqlx::query!("SELECT name, class FROM workers WHERE id = $1", id.0)
+    let row = sqlx::query!("SELECT name, class, commit FROM workers WHERE id = $1", id.0)
         .fetch_optional(pool)
         .await?;
-    Ok(row.map(|row| Worker { id, name: row.name, class: row.class }))
+    Ok(row.map(|row| Worker {
+        id,
+        name: row.name,
+        class: row.class,
+        commit: row.commit,
+    }))
 }
 
 /// Notes that a worker lives and whether it still claims.

@@ -89,10 +89,7 @@ pub async fn read(pool: &PgPool, attempts: &[AttemptId]) -> Result<Vec<Bare>, Er
     let mut outputs = offsets(pool, &ids).await?;
     rows.into_iter()
         .map(|row| {
-            let mut progress: Progress = match row.progress {
-                serde_json::Value::Object(map) if map.is_empty() => Progress::default(),
-                other => json("attempts.progress", other)?,
-            };
+            let mut progress: Progress = json("attempts.progress", row.progress)?;
             progress.seq = count(row.last_seq);
             progress.output = outputs.remove(&row.id).unwrap_or_default();
             let agent = row.agent_digest.map(|text| {

@@ -1,6 +1,6 @@
 //! Takes work: adopts leases that nobody holds, then leases ready runs, all in one short transaction.
 
-use assay_core::id::AttemptId;
+use assay_core::{id::AttemptId, wire::worker::Progress};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -157,7 +157,8 @@ fn grant(purses: &mut purses::Locked, run: &Locked) -> Option<Funded> {
     let wanted = for_agent + for_verifier;
     if wanted > 0 {
         let above = [
-            run.evaluation.map(|evaluation| (purses::EVALUATION, evaluation, "all")),
+            run.evaluation
+                .map(|evaluation| (purses::EVALUATION, evaluation, "all")),
             Some((purses::TENANT, run.tenant, "all")),
         ];
         for name in above.into_iter().flatten() {
@@ -225,9 +226,9 @@ pub async fn lease(
              FROM leased JOIN new USING (run) WHERE r.id = leased.run
              RETURNING r.id, r.tenant, r.evaluation, r.longest_sec)
          INSERT INTO attempts (id, run, tenant, evaluation, number, fence, worker, worker_name, seed_sealed, budget_pico,
-                               verifier_budget_pico, limits, deadline)
+                               verifier_budget_pico, limits, progress, deadline)
          SELECT new.attempt, new.run, moved.tenant, moved.evaluation, leased.number, leased.fence, $6, $8, new.seed,
-                new.agent, new.verifier, $9, now() + moved.longest_sec * interval '1 s'
+                new.agent, new.verifier, $9, $10, now() + moved.longest_sec * interval '1 s'
          FROM new JOIN leased USING (run) JOIN moved ON moved.id = new.run",
         &ids,
         &runs,
@@ -238,6 +239,7 @@ pub async fn lease(
         millis(lease_ms),
         worker.name,
         limits,
+        super::super::to_json("attempts.progress", &Progress::default())?,
     )
     .execute(conn)
     .await?;

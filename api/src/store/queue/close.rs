@@ -30,7 +30,11 @@ pub struct Leased {
 }
 
 /// Locks the queue row that holds this attempt under this fence; `None` when the lease is lost.
-pub async fn lock(conn: &mut PgConnection, attempt: AttemptId, fence: Fence) -> Result<Option<Leased>, Error> {
+pub async fn lock(
+    conn: &mut PgConnection,
+    attempt: AttemptId,
+    fence: Fence,
+) -> Result<Option<Leased>, Error> {
     Ok(sqlx::query_as!(
         Leased,
         "SELECT q.run, q.tenant, q.evaluation, q.fence, q.cancel, r.attempts, r.proxy_losses, a.budget_pico,
@@ -184,7 +188,11 @@ async fn settle(conn: &mut PgConnection, row: &Leased, cause: Cause, spent: Spen
         let mut purses = purses::lock(conn, &owners).await?;
         for (purpose, reserved, spent) in held {
             let reserved = i128::from(reserved);
-            let charged = if cause.is_charged() { i128::from(spent.pico()).min(reserved) } else { 0 };
+            let charged = if cause.is_charged() {
+                i128::from(spent.pico()).min(reserved)
+            } else {
+                0
+            };
             operator -= charged;
             purses.add((purses::RUN, row.run, purpose), -reserved, charged);
             if let Some(evaluation) = row.evaluation {
@@ -198,7 +206,9 @@ async fn settle(conn: &mut PgConnection, row: &Leased, cause: Cause, spent: Spen
 }
 
 async fn count(conn: &mut PgConnection, row: &Leased, outcome: Outcome, spent: Spent) -> Result<(), Error> {
-    let Some(evaluation) = row.evaluation else { return Ok(()) };
+    let Some(evaluation) = row.evaluation else {
+        return Ok(());
+    };
     let mut ended = evaluations::Ended {
         cost_pico: spent.total().as_i64(),
         ..evaluations::Ended::default()

@@ -43,7 +43,7 @@ pub async fn count_classes(pool: &PgPool, cap: i64) -> Result<Vec<Class>, Error>
                SELECT count(*) AS queued, count(DISTINCT evaluation) AS evaluations,
                       COALESCE(floor(extract(epoch FROM now() - min(not_before))), 0)::bigint AS oldest
                FROM (SELECT evaluation, not_before FROM run_queue q
-                     WHERE q.state = 'ready' AND q.class = every.class AND q.not_before <= now() LIMIT $1) some) r
+                     WHERE q.state = 'ready' AND q.class = every.class AND q.not_before <= now() LIMIT $1) AS capped) r
            ORDER BY every.class"#,
         cap
     )

@@ -1,0 +1,80 @@
+//! Takes what a person has put, checks it against its digest and keeps it where no presigned URL can replace it.
+
+use assay_core::{
+    digest::{Digest, Hasher},
+    id::TenantId,
+};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::{app::App, objects, refusal::Refusal};
+
+/// An archive in a local file, removed with it. Its content has the digest that names it.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The file.
+    pub file: tempfile::NamedTempFile,
+    /// Its size.
+    pub size_bytes: u64,
+    /// Whether the object store holds it among the checked ones.
+    kept: bool,
+}
+
+/// Fetches an archive by its digest.
+pub async fn fetch(app: &App, tenant: TenantId, digest: Digest) -> Result<Fetched, Refusal> {
+    let (body, kept) = if let Some(body) = app.objects.get(&objects::archive(tenant, digest)).await? {
+        (body, true)
+    } else {
+        let body = app.objects.get(&objects::incoming(tenant, digest)).await?;
+        let missing = || {
+            let detail = format!("{digest} was not uploaded; ask POST /v1/uploads where to put it");
+            Refusal::unprocessable("not_uploaded", detail)
+        };
+        (body.ok_or_else(missing)?, false)
+    };
+    let (file, size_bytes, found) = store_locally(app, body).await?;
+    if found != digest {
+        let detail = format!("the uploaded bytes are {found}, not {digest}; upload them again");
+        return Err(Refusal::unprocessable("digest_mismatch", detail));
+    }
+    Ok(Fetched {
+        file,
+        size_bytes,
+        kept,
+    })
+}
+
+async fn store_locally(
+    app: &App,
+    mut body: aws_sdk_s3::primitives::ByteStream,
+) -> Result<(tempfile::NamedTempFile, u64, Digest), Refusal> {
+    let file = tokio::task::spawn_blocking(tempfile::NamedTempFile::new).await;
+    let file = file.map_err(|_| Refusal::internal())??;
+    let mut writer = tokio::fs::File::from_std(file.reopen()?);
+    let (mut hasher, mut size) = (Hasher::default(), 0u64);
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|error| objects::Error::File(std::io::Error::other(error)))?;
+        size += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        if size > app.config.max_archive_bytes {
+            let detail = format!(
+                "the archive is larger than {} bytes",
+                app.config.max_archive_bytes
+            );
+            return Err(Refusal::unprocessable("archive_too_large", detail));
+        }
+        hasher.update(&piece);
+        writer.write_all(&piece).await?;
+    }
+    writer.flush().await?;
+    Ok((file, size, hasher.finish()))
+}
+
+/// Keeps a fetched archive among the checked ones.
+pub async fn keep(app: &App, tenant: TenantId, digest: Digest, fetched: &Fetched) -> Result<(), Refusal> {
+    if fetched.kept {
+        return Ok(());
+    }
+    let key = objects::archive(tenant, digest);
+    app.objects.put_file(&key, fetched.file.path()).await?;
+    app.objects.delete(&objects::incoming(tenant, digest)).await?;
+    Ok(())
+}

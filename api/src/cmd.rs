@@ -1,0 +1,123 @@
+//! The command line of `assay-api`.
+
+use std::{io::Write as _, time::Duration};
+
+use assay_core::wire::people::Scope;
+use assay_runtime::{lifecycle::Lifecycle, telemetry};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::{Config, Database, server, store};
+
+/// The API server of Assay: queue, store of record, objects.
+#[derive(Debug, Parser)]
+#[command(name = "assay-api", version)]
+pub struct Arguments {
+    /// Logging.
+    #[command(flatten)]
+    pub log: telemetry::LogArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve until SIGTERM. The database must be migrated.
+    Serve(Box<Config>),
+    /// Apply the migrations that are missing.
+    Migrate(Database),
+    /// API keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+/// API keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key and print its secret; only its hash is kept.
+    Create {
+        /// The database.
+        #[command(flatten)]
+        database: Database,
+        /// The tenant; made when it does not exist.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+        /// A name for people.
+        #[arg(long)]
+        name: String,
+        /// What it may do.
+        #[arg(long, value_enum)]
+        scope: ScopeWord,
+    },
+}
+
+/// What a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScopeWord {
+    /// Submit, cancel, read.
+    Validator,
+    /// Read.
+    Viewer,
+    /// Everything a validator may, and keys.
+    Admin,
+    /// The worker's calls.
+    Worker,
+}
+
+impl From<ScopeWord> for Scope {
+    fn from(word: ScopeWord) -> Self {
+        match word {
+            ScopeWord::Validator => Self::Validator,
+            ScopeWord::Viewer => Self::Viewer,
+            ScopeWord::Admin => Self::Admin,
+            ScopeWord::Worker => Self::Worker,
+        }
+    }
+}
+
+/// Runs a command to its end.
+pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    telemetry::start(&arguments.log);
+    match arguments.command {
+        Command::Serve(config) => serve(*config).await,
+        Command::Migrate(database) => {
+            let pool = store::connect(&database.database_url, 1).await?;
+            store::migrate(&pool).await?;
+            Ok(())
+        }
+        Command::Key(KeyCommand::Create {
+            database,
+            tenant,
+            name,
+            scope,
+        }) => {
+            let pool = store::connect(&database.database_url, 1).await?;
+            let secret = crate::create_key(&pool, &tenant, &name, scope.into()).await?;
+            writeln!(std::io::stdout(), "{secret}")?;
+            Ok(())
+        }
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let lifecycle = Lifecycle::new();
+    let bound = server::Server::bind(config).await?;
+    let (public, internal) = bound.addresses()?;
+    tracing::info!(%public, %internal, "listening");
+    let stop = lifecycle.draining();
+    let watched = lifecycle.clone();
+    let served = lifecycle.spawn("api", async move {
+        let ended = bound.run(stop).await;
+        watched.stop();
+        ended
+    });
+    lifecycle.run(GRACE).await?;
+    if served.is_finished() {
+        served.await??;
+    }
+    Ok(())
+}
+
+/// Longest time for requests under way once stopping.
+const GRACE: Duration = Duration::from_secs(20);

@@ -1,0 +1,187 @@
+//! `POST /v1/evaluations`: checks everything, then puts one row per run into the queue, in one transaction.
+
+use assay_core::{
+    digest::Digest,
+    id::{EvaluationId, TenantId},
+    policy::Policy,
+    wire::people::{Evaluation, NewEvaluation},
+};
+use axum::extract::State;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use crate::{
+    app::{App, Shared},
+    deadline,
+    extract::{Json, Submitter, parse},
+    refusal::Refusal,
+    routes::task_sets,
+    store::{
+        self,
+        submit::{NewRun, Submission},
+        tasks::Brief,
+    },
+};
+
+/// Needs a fresh `Idempotency-Key` or none; the same key with the same body answers the first evaluation.
+pub async fn submit(
+    State(app): State<Shared>,
+    Submitter(caller): Submitter,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Evaluation>, Refusal> {
+    let new: NewEvaluation = parse(&body)?;
+    let request_digest = Digest::of(&body).to_string();
+    let key = idempotency_key(&headers)?;
+    if let Some(known) = repeated(&app, caller.tenant, key.as_deref(), &request_digest).await? {
+        return Ok(known);
+    }
+    let mut submission = check(&app, caller.tenant, new).await?;
+    submission.idempotency_key.clone_from(&key);
+    submission.request_digest.clone_from(&request_digest);
+    let mut tx = store::begin(&app.pool).await?;
+    if let Err(error) = store::submit::insert(&mut tx, &submission).await {
+        drop(tx);
+        // A twin of this request may have been quicker.
+        let twin = error.is_duplicate() && key.is_some();
+        return match repeated(&app, caller.tenant, key.as_deref(), &request_digest).await? {
+            Some(known) if twin => Ok(known),
+            _ => Err(error.into()),
+        };
+    }
+    let subject = submission.id.to_string();
+    store::audit::append(&mut tx, caller.actor(), "evaluation.submit", &subject).await?;
+    tx.commit().await?;
+    super::find(&app, caller.tenant, submission.id).await
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let key = value.to_str().unwrap_or_default();
+    if (1..=255).contains(&key.len()) {
+        return Ok(Some(key.to_owned()));
+    }
+    Err(Refusal::invalid(
+        "idempotency-key: want 1 to 255 printable characters",
+    ))
+}
+
+async fn repeated(
+    app: &App,
+    tenant: TenantId,
+    key: Option<&str>,
+    request_digest: &str,
+) -> Result<Option<Json<Evaluation>>, Refusal> {
+    let Some(key) = key else { return Ok(None) };
+    match store::submit::earlier(&app.pool, tenant, key).await? {
+        None => Ok(None),
+        Some((id, digest)) if digest == request_digest => super::find(app, tenant, id).await.map(Some),
+        Some((id, _)) => {
+            let detail = format!("this idempotency key stands for another request, evaluation {id}");
+            Err(Refusal::new(
+                StatusCode::CONFLICT,
+                "idempotency_key_reused",
+                detail,
+            ))
+        }
+    }
+}
+
+async fn check(app: &App, tenant: TenantId, new: NewEvaluation) -> Result<Submission, Refusal> {
+    check_words(&new)?;
+    let policy = |error: assay_core::policy::InvalidPolicy| {
+        Refusal::unprocessable("policy_invalid", error.to_string())
+    };
+    new.policy.check().map_err(policy)?;
+    let prices = app.catalogue.freeze(&new.policy);
+    let prices = prices.map_err(|error| Refusal::unprocessable("model_unpriced", error.to_string()))?;
+    let agent = store::agents::find(&app.pool, tenant, new.agent).await?;
+    if agent.is_none() {
+        let detail = format!("agent {} does not exist", new.agent);
+        return Err(Refusal::unprocessable("unknown_agent", detail));
+    }
+    let tasks = match (new.task_set, new.tasks.is_empty()) {
+        (None, _) => new.tasks.clone(),
+        (Some(id), true) => {
+            let set = store::task_sets::find(&app.pool, tenant, id).await?;
+            let unknown =
+                || Refusal::unprocessable("unknown_task_set", format!("task set {id} does not exist"));
+            set.ok_or_else(unknown)?.tasks
+        }
+        (Some(_), false) => return Err(Refusal::invalid("give tasks or task_set, not both")),
+    };
+    let tasks = task_sets::known(app, tenant, &tasks).await?;
+    check_values(&new, &tasks)?;
+    let runs = runs(app, &new.policy, &tasks, new.repeats)?;
+    let values = serde_json::to_value(&new.values).map_err(|error| Refusal::invalid(error.to_string()))?;
+    Ok(Submission {
+        id: EvaluationId(app.id()?),
+        tenant,
+        agent: new.agent,
+        task_set: new.task_set,
+        policy: new.policy,
+        prices,
+        values,
+        class: new.class,
+        band: new.priority,
+        repeats: new.repeats,
+        idempotency_key: None,
+        request_digest: String::new(),
+        runs,
+    })
+}
+
+fn check_words(new: &NewEvaluation) -> Result<(), Refusal> {
+    if !(1..=1000).contains(&new.repeats) {
+        return Err(Refusal::invalid("repeats: want 1 to 1000"));
+    }
+    if !(0..=9).contains(&new.priority) {
+        return Err(Refusal::invalid("priority: want 0 to 9"));
+    }
+    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if !(1..=32).contains(&new.class.len()) || !new.class.bytes().all(word) {
+        return Err(Refusal::invalid("class: want 1 to 32 of a-z, 0-9 and -"));
+    }
+    Ok(())
+}
+
+fn check_values(new: &NewEvaluation, tasks: &[Brief]) -> Result<(), Refusal> {
+    for task in tasks {
+        if let Some(name) = task
+            .needs_values
+            .iter()
+            .find(|name| !new.values.contains_key(*name))
+        {
+            let detail = format!("task {} needs the value {name}; give it in `values`", task.name);
+            return Err(Refusal::unprocessable("value_missing", detail));
+        }
+    }
+    Ok(())
+}
+
+fn runs(app: &App, policy: &Policy, tasks: &[Brief], repeats: u32) -> Result<Vec<NewRun>, Refusal> {
+    let repeats = i32::try_from(repeats).unwrap_or(i32::MAX);
+    let count = tasks.len() * usize::try_from(repeats).unwrap_or(0);
+    if count > MAX_RUNS {
+        let detail = format!("{count} runs are more than the {MAX_RUNS} that one evaluation may have");
+        return Err(Refusal::unprocessable("too_many_runs", detail));
+    }
+    let mut runs = Vec::with_capacity(count);
+    for repeat in 0..repeats {
+        for task in tasks {
+            runs.push(NewRun {
+                id: app.id()?,
+                task: task.digest.clone(),
+                task_name: task.name.clone(),
+                repeat,
+                longest_sec: deadline::longest_sec(&app.catalogue.limits, policy, task.longest_sec),
+            });
+        }
+    }
+    Ok(runs)
+}
+
+/// Runs of one evaluation.
+const MAX_RUNS: usize = 20_000;

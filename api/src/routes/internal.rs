@@ -1,0 +1,59 @@
+//! The internal port: pending work, metrics, health.
+
+use axum::{
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderValue, StatusCode, header, request::Parts};
+
+use crate::{
+    app::Shared,
+    extract::{self, Json},
+    pending::{PendingWork, Scale},
+    refusal::Refusal,
+    store,
+};
+
+/// `GET /pending-work`: 200 with zeros when there is nothing.
+pub async fn pending_work(State(app): State<Shared>, parts: Parts) -> Result<Json<PendingWork>, Refusal> {
+    if let Some(token) = &app.config.pending_work_token {
+        let shown = extract::bearer(&parts).ok_or_else(extract::unauthorized)?;
+        if !extract::same_secret(shown, token) {
+            return Err(extract::unauthorized());
+        }
+    }
+    let scale = Scale {
+        slots: app.config.slots_per_worker,
+        workers: app.config.max_workers,
+    };
+    Ok(Json(app.pending.read(&app.pool, scale).await?))
+}
+
+/// `GET /metrics`.
+pub async fn metrics(State(app): State<Shared>) -> Result<Response, Refusal> {
+    app.metrics.database_connections.set(app.pool.size().into());
+    let text = app.metrics.render().map_err(|_| Refusal::internal())?;
+    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// `GET /healthz`: the process lives.
+pub async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: database and object store answer.
+pub async fn readyz(State(app): State<Shared>) -> Result<&'static str, Refusal> {
+    let not_ready = |what: &str| {
+        let detail = format!("{what} does not answer");
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", detail)
+    };
+    store::ping(&app.pool)
+        .await
+        .map_err(|_| not_ready("the database"))?;
+    app.objects
+        .ping()
+        .await
+        .map_err(|_| not_ready("the object store"))?;
+    Ok("ready\n")
+}

@@ -1,0 +1,112 @@
+//! `GET /v1/attempts/{id}/output[s]`: what programs printed.
+
+use assay_core::{
+    control::runner::Stream,
+    id::AttemptId,
+    phase::Phase,
+    wire::people::{Output, Page},
+};
+use axum::{
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderName, header};
+use serde::Deserialize;
+
+use crate::{
+    app::{App, Shared},
+    extract::{Id, Json, Query, Reader},
+    refusal::Refusal,
+    store::{
+        self,
+        outputs::{Body, Chunk, Name},
+    },
+};
+
+/// `GET /v1/attempts/{id}/outputs`: which streams exist.
+pub async fn list(
+    State(app): State<Shared>,
+    Reader(caller): Reader,
+    Id(id): Id<AttemptId>,
+) -> Result<Json<Page<Output>>, Refusal> {
+    super::attempts::find(&app, caller.tenant, id).await?;
+    let items = store::outputs::streams(&app.pool, id).await?;
+    Ok(Json(Page { items, next: None }))
+}
+
+/// Which piece of which stream.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Which {
+    #[serde(default)]
+    step: u32,
+    phase: Phase,
+    stream: Stream,
+    #[serde(default)]
+    offset: u64,
+}
+
+/// `GET /v1/attempts/{id}/output`: raw bytes from the offset, at most a MiB or so. `assay-next-offset` is where to go on; it is the
+/// offset asked for when nothing new is there. `assay-offset` is where the bytes begin: later than asked where the middle
+/// of a long stream was not kept.
+pub async fn read(
+    State(app): State<Shared>,
+    Reader(caller): Reader,
+    Id(id): Id<AttemptId>,
+    Query(which): Query<Which>,
+) -> Result<Response, Refusal> {
+    super::attempts::find(&app, caller.tenant, id).await?;
+    let name = Name {
+        attempt: id,
+        step: which.step,
+        phase: which.phase,
+        stream: which.stream,
+    };
+    let (begin, bytes) = contiguous(&app, name, which.offset).await?;
+    let next = begin + u64::try_from(bytes.len()).unwrap_or(0);
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (HeaderName::from_static("assay-offset"), begin.to_string()),
+        (HeaderName::from_static("assay-next-offset"), next.to_string()),
+    ];
+    Ok((headers, bytes).into_response())
+}
+
+async fn contiguous(app: &App, name: Name, offset: u64) -> Result<(u64, Vec<u8>), Refusal> {
+    let chunks = store::outputs::after(&app.pool, name, offset, CHUNKS_PER_ANSWER).await?;
+    let Some(first) = chunks.first() else {
+        return Ok((offset, Vec::new()));
+    };
+    let begin = first.offset.max(offset);
+    let mut bytes = Vec::new();
+    for chunk in chunks {
+        let at = begin + u64::try_from(bytes.len()).unwrap_or(0);
+        if chunk.offset > at || bytes.len() >= MAX_ANSWER_BYTES {
+            break;
+        }
+        let skip = usize::try_from(at - chunk.offset).unwrap_or(usize::MAX);
+        bytes.extend_from_slice(content(app, chunk).await?.get(skip..).unwrap_or_default());
+    }
+    Ok((begin, bytes))
+}
+
+async fn content(app: &App, chunk: Chunk) -> Result<Vec<u8>, Refusal> {
+    let key = match chunk.body {
+        Body::Inline(bytes) => return Ok(bytes),
+        Body::Object(key) => key,
+    };
+    let Some(body) = app.objects.get(&key).await? else {
+        tracing::error!(object = %key, "a chunk of output is missing in the object store");
+        return Err(Refusal::internal());
+    };
+    // Every chunk was at most 256 KiB when it was taken.
+    let whole = body
+        .collect()
+        .await
+        .map_err(|error| crate::objects::Error::File(error.into()))?;
+    Ok(whole.to_vec())
+}
+
+/// Rows looked at for one answer.
+const CHUNKS_PER_ANSWER: i64 = 64;
+/// An answer ends with the chunk that reaches this.
+const MAX_ANSWER_BYTES: usize = 1 << 20;

@@ -1,0 +1,35 @@
+//! `POST /v1/uploads`: where to put an archive.
+
+use assay_core::wire::people::{NewUpload, Upload};
+use axum::extract::State;
+
+use crate::{
+    app::Shared,
+    extract::{Json, Submitter},
+    objects,
+    refusal::Refusal,
+};
+
+/// Answers a presigned PUT, or none when the archive is there already.
+pub async fn create(
+    State(app): State<Shared>,
+    Submitter(caller): Submitter,
+    Json(new): Json<NewUpload>,
+) -> Result<Json<Upload>, Refusal> {
+    let most = app.config.max_archive_bytes;
+    if new.size_bytes == 0 || new.size_bytes > most {
+        let detail = format!("an archive has 1 to {most} bytes, not {}", new.size_bytes);
+        return Err(Refusal::unprocessable("archive_too_large", detail));
+    }
+    if app
+        .objects
+        .size(&objects::archive(caller.tenant, new.digest))
+        .await?
+        .is_some()
+    {
+        return Ok(Json(Upload { url: None }));
+    }
+    let key = objects::incoming(caller.tenant, new.digest);
+    let url = app.objects.presign_put(&key, new.size_bytes).await?;
+    Ok(Json(Upload { url: Some(url) }))
+}

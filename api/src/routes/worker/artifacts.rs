@@ -1,0 +1,45 @@
+//! `POST /v1/attempts/{id}/artifacts`: announces a file and answers where to put it.
+
+use assay_core::{
+    id::AttemptId,
+    wire::worker::{ArtifactUpload, PutArtifact},
+};
+use axum::extract::State;
+
+use crate::{
+    app::Shared,
+    extract::{Id, Json, WorkerKey},
+    objects,
+    refusal::Refusal,
+    store,
+};
+
+/// One presigned PUT of exactly the announced size, at most 2 GiB.
+pub async fn announce(
+    State(app): State<Shared>,
+    WorkerKey(_): WorkerKey,
+    Id(id): Id<AttemptId>,
+    Json(new): Json<PutArtifact>,
+) -> Result<Json<ArtifactUpload>, Refusal> {
+    let sane = (1..=256).contains(&new.name.len()) && !new.name.chars().any(char::is_control);
+    if !sane || new.media_type.len() > 128 {
+        return Err(Refusal::invalid(
+            "name: want 1 to 256 bytes without control characters",
+        ));
+    }
+    if new.size_bytes > MAX_BYTES {
+        let detail = format!("an artifact has at most {MAX_BYTES} bytes");
+        return Err(Refusal::unprocessable("artifact_too_large", detail));
+    }
+    let key = objects::artifact(id, new.digest);
+    let url = app.objects.presign_put(&key, new.size_bytes).await?;
+    let mut tx = store::begin(&app.pool).await?;
+    let open = store::attempts::lock_open(&mut tx, id, new.fence).await?;
+    open.ok_or_else(Refusal::stale_fence)?;
+    store::artifacts::put(&mut tx, id, &new, &key).await?;
+    tx.commit().await?;
+    Ok(Json(ArtifactUpload { url }))
+}
+
+/// 2 GiB.
+const MAX_BYTES: u64 = 2 << 30;

@@ -1,0 +1,131 @@
+//! `POST /v1/workers/{id}/claim`: adopts first, then takes new runs.
+
+use assay_core::{
+    digest::hex,
+    id::{AttemptId, WorkerId},
+    upstream::Secret,
+    wire::worker::{Archive, Assignment, Claim, Claimed},
+};
+use axum::extract::State;
+
+use crate::{
+    app::{App, Shared},
+    extract::{Id, Json, WorkerKey},
+    objects,
+    refusal::Refusal,
+    store::{
+        self,
+        queue::{
+            assignment::{Bare, Stored, read},
+            claim::{NewAttempt, adopt, lease, lock_ready, reserve},
+        },
+        workers::Worker,
+    },
+};
+
+/// One short transaction; URLs are signed after it. What is lost between commit and answer is adopted when its lease ends.
+pub async fn claim(
+    State(app): State<Shared>,
+    WorkerKey(_): WorkerKey,
+    Id(id): Id<WorkerId>,
+    Json(claim): Json<Claim>,
+) -> Result<Json<Claimed>, Refusal> {
+    let worker = store::workers::find(&app.pool, id).await?;
+    let worker = worker.ok_or_else(|| Refusal::not_found("worker"))?;
+    let slots = claim.slots.min(MAX_SLOTS);
+    if slots == 0 {
+        return Ok(Json(Claimed {
+            assignments: Vec::new(),
+        }));
+    }
+    let (adopted, claimed) = take(&app, &worker, slots).await?;
+    app.metrics.adopted.inc_by(adopted.len().try_into().unwrap_or(0));
+    app.metrics.claimed.inc_by(claimed.len().try_into().unwrap_or(0));
+    let attempts: Vec<AttemptId> = adopted.iter().chain(&claimed).copied().collect();
+    let mut assignments = Vec::with_capacity(attempts.len());
+    if !attempts.is_empty() {
+        for bare in read(&app.pool, &attempts).await? {
+            let is_adopted = adopted.contains(&bare.attempt);
+            assignments.push(complete(&app, bare, is_adopted).await?);
+        }
+    }
+    Ok(Json(Claimed { assignments }))
+}
+
+async fn take(app: &App, worker: &Worker, slots: u32) -> Result<(Vec<AttemptId>, Vec<AttemptId>), Refusal> {
+    let lease_ms = app.config.lease_ms;
+    let mut tx = store::begin(&app.pool).await?;
+    let adopted = adopt(&mut tx, worker, slots, lease_ms).await?;
+    let left = slots.saturating_sub(u32::try_from(adopted.len()).unwrap_or(u32::MAX));
+    let mut claimed = Vec::new();
+    // A worker of another commit may bring what it holds to an end, but takes nothing new.
+    if left > 0 && super::register::same_commit(app, &worker.commit).is_ok() {
+        let locked = lock_ready(&mut tx, &worker.class, left).await?;
+        let funded = if locked.is_empty() {
+            Vec::new()
+        } else {
+            reserve(&mut tx, &locked).await?
+        };
+        let attempts = funded
+            .into_iter()
+            .map(|funded| {
+                let (id, mut seed) = (AttemptId(app.id()?), [0; 32]);
+                getrandom::fill(&mut seed)?;
+                let seed_sealed = app.seal.seal(id, &seed)?;
+                Ok(NewAttempt {
+                    id,
+                    funded,
+                    seed_sealed,
+                })
+            })
+            .collect::<Result<Vec<_>, Refusal>>()?;
+        if !attempts.is_empty() {
+            lease(&mut tx, worker, &attempts, &app.limits, lease_ms).await?;
+        }
+        claimed = attempts.iter().map(|attempt| attempt.id).collect();
+    } else if adopted.is_empty() {
+        super::register::same_commit(app, &worker.commit)?;
+    }
+    tx.commit().await?;
+    Ok((adopted, claimed))
+}
+
+async fn complete(app: &App, bare: Bare, is_adopted: bool) -> Result<Assignment, Refusal> {
+    let seed = app.seal.open(bare.attempt, &bare.seed_sealed)?;
+    let archive = async |stored: Stored| -> Result<Archive, Refusal> {
+        let key = objects::archive(bare.tenant, stored.digest);
+        Ok(Archive {
+            digest: stored.digest,
+            name: stored.name,
+            url: app.objects.presign_get(&key).await?,
+            size_bytes: stored.size_bytes,
+        })
+    };
+    let agent = match bare.agent {
+        Some(stored) => Some(archive(stored).await?),
+        None => None,
+    };
+    Ok(Assignment {
+        tenant: bare.tenant,
+        evaluation: bare.evaluation,
+        run: bare.run,
+        attempt: bare.attempt,
+        number: bare.number,
+        fence: bare.fence,
+        deadline: bare.deadline,
+        task: archive(bare.task).await?,
+        contract: bare.contract,
+        agent,
+        upstreams: app.catalogue.serving(&bare.policy),
+        policy: bare.policy,
+        budget: bare.budget,
+        verifier_budget: bare.verifier_budget,
+        prices: bare.prices,
+        values: bare.values,
+        seed: Secret::new(hex(&seed)),
+        adopted: is_adopted.then_some(bare.progress),
+    })
+}
+
+/// Runs taken by one claim.
+const MAX_SLOTS: u32 = 256;

@@ -1,0 +1,53 @@
+//! `POST /v1/attempts/{id}/events`: appends events and moves the attempt's row.
+
+use assay_core::{
+    id::AttemptId,
+    wire::worker::{NewEvent, PostEvents},
+};
+use axum::extract::State;
+use http::StatusCode;
+
+use crate::{
+    app::Shared,
+    extract::{Id, Json, WorkerKey},
+    refusal::Refusal,
+    store,
+};
+
+/// Numbers go on after the last one stored; repeated ones are ignored, a gap is refused.
+pub async fn append(
+    State(app): State<Shared>,
+    WorkerKey(_): WorkerKey,
+    Id(id): Id<AttemptId>,
+    Json(mut post): Json<PostEvents>,
+) -> Result<StatusCode, Refusal> {
+    let mut tx = store::begin(&app.pool).await?;
+    let open = store::attempts::lock_open(&mut tx, id, post.fence).await?;
+    let open = open.ok_or_else(Refusal::stale_fence)?;
+    let repeated = !post.events.is_empty() && post.events.iter().all(|event| event.seq <= open.last_seq);
+    post.events.retain(|event| event.seq > open.last_seq);
+    let last_seq = follow(open.last_seq, &post.events)?;
+    if !post.events.is_empty() {
+        store::events::append(&mut tx, open.tenant, id, &post.events).await?;
+    }
+    // A repeated post is old news: it must not move the row back.
+    if !repeated {
+        store::attempts::advance(&mut tx, id, last_seq, &post.progress).await?;
+    }
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn follow(mut last: u64, events: &[NewEvent]) -> Result<u64, Refusal> {
+    for event in events {
+        if event.seq != last + 1 {
+            let detail = format!("event {} cannot follow {last}", event.seq);
+            return Err(Refusal::new(StatusCode::CONFLICT, "event_gap", detail));
+        }
+        if event.kind.is_empty() || event.kind.len() > 64 {
+            return Err(Refusal::invalid("events.kind: want 1 to 64 bytes"));
+        }
+        last = event.seq;
+    }
+    Ok(last)
+}

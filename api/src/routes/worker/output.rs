@@ -1,0 +1,127 @@
+//! `PUT /v1/attempts/{id}/output`: appends a chunk of a stream.
+
+use assay_core::{
+    control::runner::Stream,
+    id::{AttemptId, Fence},
+    phase::Phase,
+};
+use axum::extract::State;
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Deserialize;
+
+use crate::{
+    app::{App, Shared},
+    extract::{Id, Query, WorkerKey},
+    refusal::Refusal,
+    store::{
+        self,
+        outputs::{Body, Chunk, Name},
+    },
+};
+
+/// Which chunk.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Which {
+    fence: Fence,
+    step: u32,
+    phase: Phase,
+    stream: Stream,
+    offset: u64,
+}
+
+/// What is stored already is ignored; a chunk may begin later than the stream ends, where the worker dropped the middle.
+pub async fn append(
+    State(app): State<Shared>,
+    WorkerKey(_): WorkerKey,
+    Id(id): Id<AttemptId>,
+    Query(which): Query<Which>,
+    body: Bytes,
+) -> Result<StatusCode, Refusal> {
+    if body.len() > MAX_CHUNK_BYTES {
+        let detail = format!("a chunk has at most {MAX_CHUNK_BYTES} bytes");
+        return Err(Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            detail,
+        ));
+    }
+    if !store::attempts::is_open(&app.pool, id, which.fence).await? {
+        return Err(Refusal::stale_fence());
+    }
+    let name = Name {
+        attempt: id,
+        step: which.step,
+        phase: which.phase,
+        stream: which.stream,
+    };
+    for _ in 0..MAX_RACES {
+        let end = store::outputs::end(&app.pool, name).await?;
+        let Some((offset, rest)) = unstored(which.offset, &body, end) else {
+            return Ok(StatusCode::NO_CONTENT);
+        };
+        let chunk = chunk(&app, name, offset, rest).await?;
+        let mut tx = store::begin(&app.pool).await?;
+        store::attempts::lock_open(&mut tx, id, which.fence)
+            .await?
+            .ok_or_else(Refusal::stale_fence)?;
+        if store::outputs::append(&mut tx, name, end, &chunk).await? {
+            tx.commit().await?;
+            return Ok(StatusCode::NO_CONTENT);
+        }
+    }
+    let detail = "another writer of this stream was quicker; read its end and go on from there";
+    Err(Refusal::new(StatusCode::CONFLICT, "output_raced", detail))
+}
+
+/// What of the chunk lies beyond the stream's end.
+fn unstored(offset: u64, body: &Bytes, end: u64) -> Option<(u64, Bytes)> {
+    let known = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+    (known < body.len()).then(|| (offset.max(end), body.slice(known..)))
+}
+
+async fn chunk(app: &App, name: Name, offset: u64, bytes: Bytes) -> Result<Chunk, Refusal> {
+    let length = u64::try_from(bytes.len()).unwrap_or(0);
+    if bytes.len() <= MAX_INLINE_BYTES {
+        return Ok(Chunk {
+            offset,
+            length,
+            body: Body::Inline(bytes.to_vec()),
+        });
+    }
+    let key = format!(
+        "output/{}/{}/{}/{}/{offset:020}-{length}",
+        name.attempt,
+        name.step,
+        name.phase,
+        name.stream.name()
+    );
+    app.objects.put(&key, bytes).await?;
+    Ok(Chunk {
+        offset,
+        length,
+        body: Body::Object(key),
+    })
+}
+
+/// Largest chunk.
+const MAX_CHUNK_BYTES: usize = 256 << 10;
+/// Larger ones go to the object store.
+const MAX_INLINE_BYTES: usize = 16 << 10;
+/// Writers of one stream are one after the other; a race means an adoption.
+const MAX_RACES: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_new_is_kept() {
+        let body = Bytes::from_static(b"abcdef");
+        assert_eq!(unstored(0, &body, 0), Some((0, body.clone())));
+        assert_eq!(unstored(0, &body, 6), None);
+        assert_eq!(unstored(0, &body, 4), Some((4, Bytes::from_static(b"ef"))));
+        assert_eq!(unstored(10, &body, 4), Some((10, body.clone())));
+        assert_eq!(unstored(0, &Bytes::new(), 0), None);
+    }
+}

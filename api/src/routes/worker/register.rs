@@ -1,0 +1,67 @@
+//! `POST /v1/workers`: a worker introduces itself.
+
+use assay_core::{
+    id::WorkerId,
+    wire::{
+        WIRE, WIRE_OLDEST,
+        worker::{Register, Registered},
+    },
+};
+use axum::extract::State;
+use http::StatusCode;
+
+use crate::{
+    app::{App, Shared},
+    extract::{Json, WorkerKey},
+    refusal::Refusal,
+    store,
+};
+
+/// Wire versions must overlap; with `--require-same-commit` the commits must be the same.
+pub async fn register(
+    State(app): State<Shared>,
+    WorkerKey(caller): WorkerKey,
+    Json(new): Json<Register>,
+) -> Result<Json<Registered>, Refusal> {
+    super::super::check_name(&new.name)?;
+    if new.wire < WIRE_OLDEST || new.wire_oldest > WIRE {
+        let detail = format!(
+            "the worker speaks wire {} to {}, this server {WIRE_OLDEST} to {WIRE}",
+            new.wire_oldest, new.wire
+        );
+        return Err(Refusal::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "wire_mismatch",
+            detail,
+        ));
+    }
+    same_commit(&app, &new.commit)?;
+    let id = WorkerId(app.id()?);
+    let mut tx = store::begin(&app.pool).await?;
+    store::workers::register(&mut tx, id, &new).await?;
+    store::audit::append(&mut tx, caller.actor(), "worker.register", &id.to_string()).await?;
+    tx.commit().await?;
+    Ok(Json(Registered {
+        worker: id,
+        installation: app.installation.clone(),
+        lease_ms: app.config.lease_ms,
+        beat_ms: app.config.beat_ms,
+        limits: app.catalogue.limits.clone(),
+    }))
+}
+
+/// Refuses another commit where the operator wants one commit everywhere.
+pub fn same_commit(app: &App, theirs: &str) -> Result<(), Refusal> {
+    if !app.config.require_same_commit || theirs == app.commit {
+        return Ok(());
+    }
+    let detail = format!(
+        "the worker was built from {theirs}, this server from {}",
+        app.commit
+    );
+    Err(Refusal::new(
+        StatusCode::UPGRADE_REQUIRED,
+        "commit_mismatch",
+        detail,
+    ))
+}

@@ -1,0 +1,72 @@
+//! `POST /v1/attempts/{id}/report`: closes the attempt.
+
+use assay_core::{cause::Cause, id::AttemptId, wire::worker::Report};
+use axum::extract::State;
+use http::StatusCode;
+
+use crate::{
+    app::{Shared, dice},
+    extract::{Id, Json, WorkerKey},
+    metrics::Ended,
+    refusal::Refusal,
+    store::{
+        self,
+        queue::close::{End, close, lock},
+    },
+};
+
+/// A repeated report of the same fence answers 204 again; an older fence 409 `stale_fence`.
+pub async fn report(
+    State(app): State<Shared>,
+    WorkerKey(_): WorkerKey,
+    Id(id): Id<AttemptId>,
+    Json(report): Json<Report>,
+) -> Result<StatusCode, Refusal> {
+    check(&report)?;
+    let mut tx = store::begin(&app.pool).await?;
+    let Some(row) = lock(&mut tx, id, report.fence).await? else {
+        drop(tx);
+        // The answer of the first report may have been lost on its way.
+        let repeated = store::attempts::was_closed_by(&app.pool, id, report.fence).await?;
+        return if repeated {
+            Ok(StatusCode::NO_CONTENT)
+        } else {
+            Err(Refusal::stale_fence())
+        };
+    };
+    let end = End {
+        cause: report.cause,
+        detail: &report.detail,
+        report: Some(&report),
+        dice: dice()?,
+    };
+    let outcome = close(&mut tx, id, row, &end).await?;
+    tx.commit().await?;
+    let cause = report.cause.name();
+    tracing::info!(attempt.id = %id, cause, outcome = ?outcome, "an attempt ended");
+    app.metrics
+        .ended
+        .get_or_create(&Ended {
+            cause: cause.to_owned(),
+        })
+        .inc();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn check(report: &Report) -> Result<(), Refusal> {
+    if report.cause == Cause::Completed && report.score.is_none() {
+        let detail = "an attempt that completed has a score";
+        return Err(Refusal::unprocessable("score_missing", detail));
+    }
+    if report.cause == Cause::Lost {
+        let detail = "lost is said by the server, when nobody holds the lease";
+        return Err(Refusal::unprocessable("cause_not_reportable", detail));
+    }
+    if report.detail.len() > MAX_DETAIL_BYTES {
+        return Err(Refusal::invalid("detail: want at most 4 KiB"));
+    }
+    Ok(())
+}
+
+/// A sentence, not a log.
+const MAX_DETAIL_BYTES: usize = 4096;
