@@ -7,9 +7,11 @@ pub mod config;
 mod document;
 mod folder;
 mod parse;
+pub mod plan;
 pub mod template;
 
 pub use config::Config;
+pub use plan::Plan;
 
 use crate::archive::Files;
 

@@ -20,8 +20,7 @@ impl Ignored {
         let parts: Vec<&str> = directory.split('/').collect();
         let is_scope = |part: &str| part == "tests" || part == "solution";
         match parts.as_slice() {
-            ["steps", _, scope, ..] => is_scope(scope),
-            [scope, ..] => is_scope(scope),
+            ["steps", _, scope, ..] | [scope, ..] => is_scope(scope),
             [] => false,
         }
     }

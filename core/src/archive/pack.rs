@@ -110,12 +110,12 @@ impl Scan<'_> {
             } else {
                 format!("{path}/{name}")
             };
-            self.entry(path, ignored)?;
+            self.entry(&path, ignored)?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, path: String, ignored: &mut Ignored) -> Result<(), Error> {
+    fn entry(&mut self, path: &str, ignored: &mut Ignored) -> Result<(), Error> {
         let Some(path) = clean(path)? else { return Ok(()) };
         let full = self.root.join(&path);
         let metadata = fs::symlink_metadata(&full).map_err(Error::io("look at", &full))?;

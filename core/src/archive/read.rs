@@ -21,6 +21,7 @@ pub fn list(archive: impl Read, caps: Caps) -> Result<Files, Error> {
 pub(super) type Taker = Vec<Box<dyn FnMut(&[u8]) -> Result<(), Error>>>;
 
 /// Walks an archive. `begin` is told each file and folder before its content and may take the bytes of files.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the list of kinds is open")]
 pub(super) fn walk(
     archive: impl Read,
     caps: Caps,
@@ -48,7 +49,7 @@ pub(super) fn walk(
             continue;
         }
         let announced = std::mem::take(&mut next);
-        let Some(path) = clean(announced.path(&entry)?)? else {
+        let Some(path) = clean(&announced.path(&entry)?)? else {
             continue;
         };
         let header = entry.header();
@@ -138,6 +139,7 @@ struct Announced {
 
 impl Announced {
     /// Takes the entry if it is an extension header.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the list of kinds is open")]
     fn take(&mut self, entry: &mut tar::Entry<'_, impl Read>) -> Result<bool, Error> {
         match entry.header().entry_type() {
             EntryType::GNULongName => self.path = Some(extension_text(entry)?),
@@ -217,10 +219,10 @@ fn utf8(bytes: Vec<u8>) -> Result<String, Error> {
 }
 
 /// The one way to write a name; `None` for the root itself.
-pub(super) fn clean(path: String) -> Result<Option<String>, Error> {
+pub(super) fn clean(path: &str) -> Result<Option<String>, Error> {
     let refused = |fault| {
         Err(Error::Path {
-            path: path.clone(),
+            path: path.to_owned(),
             fault,
         })
     };
@@ -307,6 +309,7 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the list of kinds is open")]
 fn kind_name(kind: EntryType) -> &'static str {
     match kind {
         EntryType::Link => "hard link",

@@ -38,7 +38,7 @@ impl<'a> Document<'a> {
             document: self,
             path: String::new(),
             at: 0,
-            table: table.get_ref(),
+            content: table.get_ref(),
             known: Vec::new(),
         }
     }
@@ -100,7 +100,11 @@ impl<'d, 'a> Value<'d, 'a> {
         let word = match self.raw() {
             DeValue::Boolean(flag) => return Ok(*flag),
             DeValue::String(text) => text.to_lowercase(),
-            other => match float_of(other) {
+            other @ (DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_)) => match float_of(other) {
                 Some(0.0) => return Ok(false),
                 Some(1.0) => return Ok(true),
                 _ => return Err(self.wanted("true or false")),
@@ -115,7 +119,7 @@ impl<'d, 'a> Value<'d, 'a> {
 
     pub(super) fn list<T>(
         &self,
-        read: impl Fn(Value<'d, 'a>) -> Result<T, InvalidTask>,
+        read: impl Fn(Self) -> Result<T, InvalidTask>,
     ) -> Result<Vec<T>, InvalidTask> {
         let items = self.raw().as_array().ok_or_else(|| self.wanted("a list"))?;
         items
@@ -138,7 +142,7 @@ impl<'d, 'a> Value<'d, 'a> {
     /// A table with any keys.
     pub(super) fn map<T, M: FromIterator<(String, T)>>(
         &self,
-        read: impl Fn(Value<'d, 'a>) -> Result<T, InvalidTask>,
+        read: impl Fn(Self) -> Result<T, InvalidTask>,
     ) -> Result<M, InvalidTask> {
         let table = self.raw().as_table().ok_or_else(|| self.wanted("a table"))?;
         table
@@ -161,7 +165,7 @@ impl<'d, 'a> Value<'d, 'a> {
             document,
             path,
             at,
-            table,
+            content: table,
             known: Vec::new(),
         })
     }
@@ -172,14 +176,14 @@ pub(super) struct Table<'d, 'a> {
     document: &'d Document<'a>,
     path: String,
     at: usize,
-    table: &'d DeTable<'a>,
+    content: &'d DeTable<'a>,
     known: Vec<&'static str>,
 }
 
 impl<'d, 'a> Table<'d, 'a> {
     pub(super) fn get(&mut self, key: &'static str) -> Option<Value<'d, 'a>> {
         self.known.push(key);
-        let spanned = self.table.get(key)?;
+        let spanned = self.content.get(key)?;
         Some(Value {
             document: self.document,
             path: join(&self.path, key),
@@ -216,7 +220,7 @@ impl<'d, 'a> Table<'d, 'a> {
     }
 
     pub(super) fn fault(&self, key: &str, message: impl Into<String>) -> InvalidTask {
-        let at = self.table.get(key).map_or(self.at, |value| value.span().start);
+        let at = self.content.get(key).map_or(self.at, |value| value.span().start);
         let key = join(&self.path, key);
         InvalidTask::Value {
             key,
@@ -227,12 +231,12 @@ impl<'d, 'a> Table<'d, 'a> {
 
     /// Warns about a key that is known but old.
     pub(super) fn deprecated(&self, key: &str, instead: &str) {
-        self.warn("deprecated-field", key, format!("is old; write {instead}"));
+        self.warn("deprecated-field", key, &format!("is old; write {instead}"));
     }
 
     /// Every key that nobody asked for becomes a warning.
     pub(super) fn finish(self) {
-        for (key, value) in self.table {
+        for (key, value) in self.content {
             let key = key.get_ref();
             if self.known.iter().any(|known| *known == key.as_ref()) {
                 continue;
@@ -246,11 +250,11 @@ impl<'d, 'a> Table<'d, 'a> {
             let guess = nearest.map_or_else(String::new, |(_, known)| format!("; did you mean `{known}`?"));
             let Place { line, column } = self.document.place(value.span().start);
             let message = format!("line {line}, column {column}: is not a key that is known{guess}");
-            self.warn("unknown-config-field", key, message);
+            self.warn("unknown-config-field", key, &message);
         }
     }
 
-    fn warn(&self, rule: &'static str, key: &str, message: String) {
+    fn warn(&self, rule: &'static str, key: &str, message: &str) {
         let message = format!("{}: {message}", join(&self.path, key));
         self.document
             .warnings

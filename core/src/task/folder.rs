@@ -115,7 +115,7 @@ pub(super) fn without_canary(text: &str) -> String {
 /// The folders of the tests; one of them must hold the script.
 fn tests(folders: &[&str], files: &Files) -> Result<Vec<String>, InvalidTask> {
     let has_script = |folder: &&str| files.is_file(&format!("{folder}/test.sh"));
-    if !folders.iter().any(|folder| has_script(&folder)) {
+    if !folders.iter().any(has_script) {
         let path = format!("{}/test.sh", folders[folders.len() - 1]);
         return Err(InvalidTask::Missing {
             path,

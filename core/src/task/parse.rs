@@ -54,7 +54,7 @@ fn root(mut table: Table<'_, '_>) -> Result<Config, InvalidTask> {
         multi_step_reward_strategy: table.read("multi_step_reward_strategy", |value| strategy(&value))?,
         steps: table.read("steps", |value| steps(&value))?,
         artifacts: table
-            .read("artifacts", |value| value.list(artifact))?
+            .read("artifacts", |value| value.list(|item| artifact(&item)))?
             .unwrap_or_default(),
     };
     table.finish();
@@ -188,20 +188,25 @@ fn step(mut table: Table<'_, '_>) -> Result<Step, InvalidTask> {
             .unwrap_or_default(),
         min_reward: table.read("min_reward", |value| match value.raw() {
             DeValue::Table(_) => value.map(|item| item.float()).map(MinReward::Keys),
-            _ => value.float().map(MinReward::One),
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_) => value.float().map(MinReward::One),
         })?,
         healthcheck: table.read("healthcheck", |value| environment::healthcheck(value.table()?))?,
         artifacts: table
-            .read("artifacts", |value| value.list(artifact))?
+            .read("artifacts", |value| value.list(|item| artifact(&item)))?
             .unwrap_or_default(),
     };
     table.finish();
     Ok(step)
 }
 
-fn artifact(value: Value<'_, '_>) -> Result<Artifact, InvalidTask> {
+fn artifact(value: &Value<'_, '_>) -> Result<Artifact, InvalidTask> {
     if let DeValue::String(_) = value.raw() {
-        let source = artifact_source(&value)?;
+        let source = artifact_source(value)?;
         return Ok(Artifact {
             source,
             destination: None,

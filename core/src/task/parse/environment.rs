@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use toml::de::DeValue;
+
 use super::{
     super::{
         config::{Environment, Healthcheck, McpServer, NetworkMode, Os, Tpu, Transport},
@@ -92,13 +94,13 @@ fn size(table: &mut Table<'_, '_>, old: &'static str, new: &'static str) -> Resu
     let size = table.integer(new)?;
     let written = table.get(new).and_then(|value| {
         // Compared as written: "2048" is not 2048.
-        matches!(value.raw(), toml::de::DeValue::String(_)).then_some(())
+        matches!(value.raw(), DeValue::String(_)).then_some(())
     });
     let Some(value) = table.get(old) else {
         return Ok(size);
     };
     table.deprecated(old, new);
-    let toml::de::DeValue::String(text) = value.raw() else {
+    let DeValue::String(text) = value.raw() else {
         return Ok(size);
     };
     let old_size =
@@ -132,8 +134,13 @@ fn cpus(value: &Value<'_, '_>) -> Result<f64, InvalidTask> {
     let cpus = match value.raw() {
         // A number in text is read as an integer first, as are flags.
         #[expect(clippy::cast_precision_loss, reason = "nobody has that many cores")]
-        toml::de::DeValue::String(_) => integer_of(value.raw()).map(|cpus| cpus as f64),
-        _ => None,
+        DeValue::String(_) => integer_of(value.raw()).map(|cpus| cpus as f64),
+        DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => None,
     };
     let cpus = cpus
         .or_else(|| float_of(value.raw()))
