@@ -1,1 +1,42 @@
 //! The egress proxy beside each agent: names, models, money.
+//!
+//! It runs as its own user in the sandbox's network namespace, where packet rules turn everything to it. It never dials
+//! what the workload dialled: a name is judged by policy, looked up by itself, and its address checked. Only model hosts
+//! are opened; there it holds the policy for requests, the credential and the ledger.
+//!
+//! | where | what |
+//! |---|---|
+//! | [`run`], [`state`], [`serving`] | the life of the proxy: first, later, end |
+//! | [`listen`], [`accept`], [`phase`] | sockets, flows, generations |
+//! | [`hello`], [`route`], [`tls`], [`splice`] | captured TLS |
+//! | [`http80`], [`dns`] | captured port 80 and DNS |
+//! | [`resolve`], [`address`], [`dial`] | our own look-ups and connections |
+//! | [`ca`] | the sandbox's certificates |
+//! | [`model`] | requests to models |
+//! | [`account`], [`log`], [`audit`] | money and record |
+//! | [`control`] | what the control plane may ask and order |
+
+pub mod accept;
+pub mod account;
+pub mod address;
+pub mod audit;
+pub mod ca;
+pub mod control;
+pub mod dial;
+pub mod dns;
+#[cfg(test)]
+mod fixture;
+pub mod hello;
+pub mod http80;
+pub mod listen;
+pub mod log;
+pub mod model;
+pub mod orig_dst;
+pub mod phase;
+pub mod resolve;
+pub mod route;
+pub mod run;
+pub mod serving;
+pub mod splice;
+pub mod state;
+pub mod tls;

@@ -1,0 +1,120 @@
+//! The write-ahead log: what the account did, one JSON line each.
+//!
+//! A line is with the kernel (`write(2)`) before [`Log::append`] returns, which is what the proxy's own death needs;
+//! [`Log::sync`] brings it to the disk, off the path of requests, for the node's death.
+
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use assay_core::{clock::Clock, ledger::Entry};
+use serde::{Deserialize, Serialize};
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// RFC 3339, UTC.
+    pub time: String,
+    /// What the account did.
+    #[serde(flatten)]
+    pub entry: Entry,
+}
+
+/// Writes the log.
+pub struct Log {
+    file: Arc<File>,
+    clock: Arc<dyn Clock>,
+    bytes: Mutex<u64>,
+    unsynced: AtomicBool,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Log")
+    }
+}
+
+impl Log {
+    /// Writes into an empty file.
+    pub fn new(file: File, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            file: Arc::new(file),
+            clock,
+            bytes: Mutex::new(0),
+            unsynced: AtomicBool::new(false),
+        }
+    }
+
+    /// Hands one line to the kernel.
+    pub fn append(&self, entry: &Entry) -> io::Result<()> {
+        let mut json = serde_json::to_vec(&Line {
+            time: self.clock.now().to_string(),
+            entry: entry.clone(),
+        })?;
+        json.push(b'\n');
+        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        (&*self.file).write_all(&json)?;
+        *bytes += json.len() as u64;
+        self.unsynced.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Bytes written.
+    pub fn bytes(&self) -> u64 {
+        *self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings what was appended to the disk. Blocks; call it where that does no harm.
+    pub fn sync(&self) -> io::Result<()> {
+        if self.unsynced.swap(false, Ordering::AcqRel) {
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    /// Is there anything to sync?
+    pub fn is_unsynced(&self) -> bool {
+        self.unsynced.load(Ordering::Acquire)
+    }
+}
+
+/// Reads a log back. Stops at a line that was cut off by a crash.
+pub fn read(text: &[u8]) -> Vec<Entry> {
+    text.split(|byte| *byte == b'\n')
+        .map_while(|line| serde_json::from_slice::<Line>(line).ok())
+        .map(|line| line.entry)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use assay_core::{clock::SystemClock, ledger::Bill};
+
+    use super::*;
+
+    #[test]
+    fn lines_are_read_back_up_to_the_one_that_was_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let log = Log::new(File::create(&path).unwrap(), Arc::new(SystemClock));
+        let entries: Vec<Entry> = (1..=3)
+            .map(|id| Entry::Settle {
+                id,
+                bill: Bill::default(),
+            })
+            .collect();
+        for entry in &entries {
+            log.append(entry).unwrap();
+        }
+        log.sync().unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(log.bytes(), bytes.len() as u64);
+        assert_eq!(read(&bytes), entries);
+        assert_eq!(read(&bytes[..bytes.len() - 5]), entries[..2]);
+    }
+}

@@ -1,0 +1,80 @@
+//! `assay-proxy`: the egress proxy of one sandbox.
+
+use std::{io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use assay_core::{clock::SystemClock, version::BAKED_COMMIT};
+use assay_proxy::{
+    listen::Addresses,
+    run::{self, Start},
+};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// The egress proxy of one sandbox.
+#[derive(Debug, Parser)]
+#[command(name = "assay-proxy", version)]
+struct Arguments {
+    /// The assignment: read once, then unlinked
+    #[arg(long, value_name = "FILE", default_value = "/assay/assignment.json")]
+    assignment: PathBuf,
+    /// The folder for the write-ahead log and the audit
+    #[arg(long, value_name = "DIR", default_value = "/assay/state")]
+    state: PathBuf,
+    /// Seconds to wait after SIGTERM until everything is collected
+    #[arg(long, value_name = "SECONDS", default_value_t = 25)]
+    grace_sec: u64,
+    /// What to log, e.g. `info` or `assay_proxy=debug`
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    log: String,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    log_to_stderr(&arguments.log)?;
+    // The credentials in memory are for nobody else, not even for one with the same user.
+    nix::sys::prctl::set_dumpable(false).context("refuse to be dumped")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(serve(arguments))
+}
+
+async fn serve(arguments: Arguments) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let running = run::start(Start {
+        assignment: arguments.assignment,
+        state: arguments.state,
+        addresses: Addresses::sandbox(),
+        grace: Duration::from_secs(arguments.grace_sec),
+        commit: BAKED_COMMIT,
+        clock: Arc::new(SystemClock),
+    })
+    .context("start the proxy")?;
+    tracing::info!(control = %running.control, serving = running.workload.is_some(), "the proxy runs");
+    // cancel-safe: both only wait for a signal.
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    running.stop();
+    running.finished().await;
+    Ok(())
+}
+
+fn log_to_stderr(filter: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter).context("read --log")?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        log.init();
+    } else {
+        log.json().init();
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! What a workload is told when a request is refused: a stable code, a sentence, and that trying again is of no use.
+//!
+//! The status is 403, never 429 or 5xx: software libraries repeat those.
+
+use assay_core::ledger::Refused;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+use super::{
+    answer::{self, Answer},
+    shape::{Fault, Misfit},
+};
+use crate::account::Denied;
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The stable code, the same in the audit.
+    pub code: &'static str,
+    /// One sentence for the author of the agent.
+    pub message: String,
+    /// May the same request succeed later?
+    pub retryable: bool,
+}
+
+impl Refusal {
+    /// By policy: 403.
+    pub fn policy(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            code,
+            message: message.into(),
+            retryable: false,
+        }
+    }
+
+    /// The model service is at fault: 502, and the workload may try again.
+    pub fn provider(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::BAD_GATEWAY,
+            code,
+            message: message.into(),
+            retryable: true,
+        }
+    }
+
+    /// With another status.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The HTTP answer.
+    pub fn answer(&self) -> Answer {
+        let kind = if self.retryable {
+            "provider_error"
+        } else {
+            "policy_refusal"
+        };
+        let body = Body {
+            error: Told {
+                kind,
+                code: self.code,
+                message: &self.message,
+                retryable: self.retryable,
+            },
+        };
+        let bytes = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = Response::new(answer::full(bytes));
+        *response.status_mut() = self.status;
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    }
+}
+
+impl From<Misfit> for Refusal {
+    fn from(misfit: Misfit) -> Self {
+        let path = &misfit.path;
+        match misfit.fault {
+            Fault::Unknown => Self::policy(
+                "field_not_allowed",
+                format!("The field `{path}` is not allowed here. Leave it out; trying again is of no use."),
+            ),
+            Fault::Missing => Self::policy("field_missing", format!("The field `{path}` is missing.")),
+            Fault::Wrong(want) => Self::policy(
+                "field_invalid",
+                format!("The field `{path}` has a value that is not allowed (want {want})."),
+            ),
+            Fault::FetchedUrl => Self::policy(
+                "url_not_allowed",
+                format!("`{path}` must be a data: URL; nothing is fetched from elsewhere."),
+            ),
+            Fault::NotListed if path.contains("tools[") => Self::policy(
+                "tool_not_allowed",
+                format!("`{path}`: only tools of type \"function\" are allowed."),
+            ),
+            Fault::NotListed => Self::policy(
+                "field_invalid",
+                format!("The value of `{path}` is not one of those allowed."),
+            ),
+        }
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        let code = match denied {
+            Denied::LogBroken => "ledger_unavailable",
+            Denied::Refused(Refused::NoPurse) => "no_models",
+            Denied::Refused(Refused::Frozen) => "ledger_frozen",
+            Denied::Refused(Refused::Requests) => "requests_exhausted",
+            Denied::Refused(Refused::Parallel) => "too_many_parallel",
+            Denied::Refused(Refused::Tokens) => "tokens_exhausted",
+            Denied::Refused(Refused::Budget) => "budget_exhausted",
+            Denied::Refused(Refused::Held) => "budget_held",
+        };
+        Self::policy(
+            code,
+            format!(
+                "{}. This is a limit of the run, not a fault of the network.",
+                capital(&denied.to_string())
+            ),
+        )
+    }
+}
+
+fn capital(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters
+        .next()
+        .map(|first| first.to_uppercase().chain(letters).collect())
+        .unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: Told<'a>,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    code: &'a str,
+    message: &'a str,
+    retryable: bool,
+}

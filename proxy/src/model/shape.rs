@@ -1,0 +1,239 @@
+//! Shapes of JSON, as data: what a request may look like. A shape both checks a value and rebuilds it; what no shape
+//! names is refused, so that a field that a provider invents tomorrow is not forwarded today.
+
+use super::json::Json;
+
+/// What a value may be.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape {
+    /// `true` or `false`.
+    Bool,
+    /// A whole number between these, both included.
+    Whole(i64, i64),
+    /// A number between these, both included.
+    Number(f64, f64),
+    /// A string of at most so many bytes.
+    Text(usize),
+    /// One of these strings.
+    OneOf(&'static [&'static str]),
+    /// A `data:` URL; anything that a provider would fetch is refused.
+    DataUrl,
+    /// At most so many values of one shape.
+    List(&'static Self, usize),
+    /// An object with free keys, at most so many, and values of one shape.
+    Map(&'static Self, usize),
+    /// An object with these fields.
+    Object(&'static [Field]),
+    /// An object whose fields depend on the word in the field named first.
+    Tagged(&'static str, &'static [(&'static str, &'static [Field])]),
+    /// The first of these that fits by its JSON type.
+    Either(&'static [Self]),
+    /// Any JSON, e.g. a JSON schema. It must not mean anything to the provider but text for the model.
+    Any,
+    /// An array without elements.
+    Empty,
+    /// `null` only: known to software libraries, never of use.
+    Nothing,
+}
+
+/// A field of an object.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// Its key.
+    pub key: &'static str,
+    /// What it may be. `null` counts as absent unless the shape is inside of [`Presence::Nullable`].
+    pub shape: Shape,
+    /// Whether it must be there, and whether it goes on.
+    pub presence: Presence,
+}
+
+/// Whether a field must be there, and whether it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Must be there.
+    Required,
+    /// May be absent.
+    Optional,
+    /// May be absent; `null` has a meaning and goes on.
+    Nullable,
+    /// Checked, then left out: the proxy has its own word on it, or it has no effect.
+    Dropped,
+}
+
+/// Why a value is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// Where it stands, e.g. `messages[2].content`.
+    pub path: String,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+/// What is wrong with a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// No shape names it.
+    Unknown,
+    /// It must be there.
+    Missing,
+    /// Not of its type or out of its range.
+    Wrong(&'static str),
+    /// A URL that the provider would fetch.
+    FetchedUrl,
+    /// A word that is not on the list: a tool type, a role, a kind of content.
+    NotListed,
+}
+
+impl Fault {
+    fn here(self) -> Misfit {
+        Misfit {
+            path: String::new(),
+            fault: self,
+        }
+    }
+}
+
+impl Misfit {
+    fn below(mut self, step: &str) -> Self {
+        let dot = if self.path.is_empty() || self.path.starts_with('[') {
+            ""
+        } else {
+            "."
+        };
+        self.path = format!("{step}{dot}{}", self.path);
+        self
+    }
+}
+
+impl Shape {
+    /// Checks `value` and rebuilds it.
+    pub fn rebuild(&self, value: Json) -> Result<Json, Misfit> {
+        match (self, value) {
+            (Self::Any, value)
+            | (Self::Bool, value @ Json::Bool(_))
+            | (Self::Nothing, value @ Json::Null) => Ok(value),
+            (Self::Whole(least, most), Json::Number(number)) => match number.as_i64() {
+                Some(whole) if (*least..=*most).contains(&whole) => Ok(Json::Number(number)),
+                _ => Err(Fault::Wrong("a whole number in its range").here()),
+            },
+            (Self::Number(least, most), Json::Number(number)) => match number.as_f64() {
+                Some(value) if (*least..=*most).contains(&value) => Ok(Json::Number(number)),
+                _ => Err(Fault::Wrong("a number in its range").here()),
+            },
+            (Self::Text(most), Json::Text(text)) if text.len() <= *most => Ok(Json::Text(text)),
+            (Self::OneOf(words), Json::Text(text)) => match words.contains(&text.as_str()) {
+                true => Ok(Json::Text(text)),
+                false => Err(Fault::NotListed.here()),
+            },
+            (Self::DataUrl, Json::Text(text)) => match text.get(..5) {
+                Some(scheme) if scheme.eq_ignore_ascii_case("data:") => Ok(Json::Text(text)),
+                _ => Err(Fault::FetchedUrl.here()),
+            },
+            (Self::Empty, Json::List(items)) if items.is_empty() => Ok(Json::List(items)),
+            (Self::List(shape, most), Json::List(items)) if items.len() <= *most => {
+                rebuild_list(shape, items)
+            }
+            (Self::Map(shape, most), Json::Object(members)) if members.len() <= *most => {
+                rebuild_map(shape, members)
+            }
+            (Self::Object(fields), Json::Object(members)) => rebuild_object(fields, members),
+            (Self::Tagged(tag, variants), value @ Json::Object(_)) => rebuild_tagged(tag, variants, value),
+            (Self::Either(shapes), value) => match shapes.iter().find(|shape| shape.takes(&value)) {
+                Some(shape) => shape.rebuild(value),
+                None => Err(Fault::Wrong("another type").here()),
+            },
+            (shape, _) => Err(Fault::Wrong(shape.name()).here()),
+        }
+    }
+
+    /// Does the value have this shape's JSON type?
+    fn takes(&self, value: &Json) -> bool {
+        match value {
+            Json::Null => matches!(self, Self::Nothing | Self::Any),
+            Json::Bool(_) => matches!(self, Self::Bool | Self::Any),
+            Json::Number(_) => matches!(self, Self::Whole(..) | Self::Number(..) | Self::Any),
+            Json::Text(_) => matches!(self, Self::Text(_) | Self::OneOf(_) | Self::DataUrl | Self::Any),
+            Json::List(_) => matches!(self, Self::List(..) | Self::Empty | Self::Any),
+            Json::Object(_) => {
+                matches!(
+                    self,
+                    Self::Map(..) | Self::Object(_) | Self::Tagged(..) | Self::Any
+                )
+            }
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Bool => "true or false",
+            Self::Whole(..) => "a whole number",
+            Self::Number(..) => "a number",
+            Self::Text(_) => "a string, and not too long",
+            Self::OneOf(_) => "a listed word",
+            Self::DataUrl => "a data: URL",
+            Self::List(..) => "an array, and not too long",
+            Self::Map(..) | Self::Object(_) | Self::Tagged(..) => "an object",
+            Self::Either(_) | Self::Any => "another type",
+            Self::Empty => "an empty array",
+            Self::Nothing => "null",
+        }
+    }
+}
+
+fn rebuild_list(shape: &Shape, items: Vec<Json>) -> Result<Json, Misfit> {
+    let items = items.into_iter().enumerate().map(|(at, item)| {
+        shape
+            .rebuild(item)
+            .map_err(|misfit| misfit.below(&format!("[{at}]")))
+    });
+    Ok(Json::List(items.collect::<Result<_, _>>()?))
+}
+
+fn rebuild_map(shape: &Shape, members: Vec<(String, Json)>) -> Result<Json, Misfit> {
+    let members = members
+        .into_iter()
+        .map(|(key, value)| Ok((key, shape.rebuild(value).map_err(|misfit| misfit.below("*"))?)));
+    Ok(Json::Object(members.collect::<Result<_, Misfit>>()?))
+}
+
+/// Checks an object's fields and rebuilds it in its own order.
+pub fn rebuild_object(fields: &[Field], members: Vec<(String, Json)>) -> Result<Json, Misfit> {
+    let missing = fields.iter().find(|field| {
+        field.presence == Presence::Required && !members.iter().any(|(key, _)| key == field.key)
+    });
+    if let Some(field) = missing {
+        return Err(Fault::Missing.here().below(field.key));
+    }
+    let mut rebuilt = Vec::with_capacity(members.len());
+    for (key, value) in members {
+        let Some(field) = fields.iter().find(|field| field.key == key) else {
+            let shown: String = key.chars().take(64).collect();
+            return Err(Fault::Unknown.here().below(&shown));
+        };
+        if value == Json::Null && field.presence != Presence::Required {
+            if field.presence == Presence::Nullable {
+                rebuilt.push((key, value));
+            }
+            continue;
+        }
+        let value = field.shape.rebuild(value).map_err(|misfit| misfit.below(&key))?;
+        if field.presence != Presence::Dropped {
+            rebuilt.push((key, value));
+        }
+    }
+    Ok(Json::Object(rebuilt))
+}
+
+fn rebuild_tagged(tag: &str, variants: &[(&str, &'static [Field])], value: Json) -> Result<Json, Misfit> {
+    let Some(word) = value.member(tag) else {
+        return Err(Fault::Missing.here().below(tag));
+    };
+    let fields = variants
+        .iter()
+        .find(|(name, _)| word.as_text() == Some(name))
+        .map(|(_, fields)| *fields);
+    match fields {
+        Some(fields) => Shape::Object(fields).rebuild(value),
+        None => Err(Fault::NotListed.here().below(tag)),
+    }
+}

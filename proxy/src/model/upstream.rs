@@ -1,0 +1,169 @@
+//! Connections to the model services: TLS with verified certificates, HTTP/1.1, the one place that sends a credential.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use assay_core::{control::proxy::ProxyAssignment, egress::HostName, upstream::Upstream};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, header, uri::PathAndQuery};
+use http_body_util::Full;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    dial,
+    resolve::{self, Resolver},
+};
+
+/// How to reach each model service.
+#[derive(Debug)]
+pub struct Services(BTreeMap<HostName, Arc<ClientConfig>>);
+
+/// A connection that takes one request.
+#[derive(Debug)]
+pub struct Connection {
+    /// Where it leads.
+    pub address: SocketAddr,
+    /// Takes the request.
+    pub sender: SendRequest<Full<Bytes>>,
+}
+
+/// Why a service cannot be reached, or not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection.
+    #[error(transparent)]
+    Dial(#[from] dial::Error),
+    /// The handshake failed: a certificate that is not trusted, or no TLS at all.
+    #[error("TLS handshake with {host}")]
+    Handshake {
+        /// The service.
+        host: HostName,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// HTTP could not begin.
+    #[error("begin HTTP")]
+    Http(#[source] hyper::Error),
+    /// An extra root is no certificate.
+    #[error("an extra root certificate for {0} is malformed")]
+    MalformedRoot(HostName),
+    /// TLS cannot be set up.
+    #[error("set up TLS")]
+    Tls(#[from] rustls::Error),
+    /// The credential or path cannot be sent in a header.
+    #[error("the credential or path of {0} cannot be sent")]
+    Unsendable(HostName),
+}
+
+impl Services {
+    /// Trusts the public roots, and for each service the extra root that the operator gave it.
+    pub fn new(assignment: &ProxyAssignment, provider: &Arc<CryptoProvider>) -> Result<Self, Error> {
+        let configs = assignment.upstreams.iter().map(|upstream| {
+            let fixed = upstream.address.is_some() || assignment.fixed_addresses.contains_key(&upstream.host);
+            let shared = assignment.extra_roots_pem.as_ref().filter(|_| fixed);
+            let extra = upstream.ca_pem.iter().chain(shared);
+            Ok((
+                upstream.host.clone(),
+                Arc::new(config(&upstream.host, extra, provider)?),
+            ))
+        });
+        Ok(Self(configs.collect::<Result<_, Error>>()?))
+    }
+
+    /// Connects to a service, within the deadlines of each step.
+    pub async fn connect(&self, resolver: &Resolver, upstream: &Upstream) -> Result<Connection, Error> {
+        let host = &upstream.host;
+        let stream = match upstream.address {
+            Some(fixed) => dial::any(&[fixed]).await.map_err(|source| dial::Error::Connect {
+                host: host.clone(),
+                source,
+            })?,
+            None => dial::host(resolver, host, HTTPS).await?,
+        };
+        let handshake = |source| Error::Handshake {
+            host: host.clone(),
+            source,
+        };
+        let address = stream.peer_addr().map_err(handshake)?;
+        let config = self
+            .0
+            .get(host)
+            .ok_or(dial::Error::Resolve(resolve::Error::NoAddress))?;
+        let name = ServerName::try_from(host.to_string())
+            .map_err(|error| handshake(std::io::Error::other(error)))?;
+        let tls = timeout(
+            PATIENCE,
+            TlsConnector::from(Arc::clone(config)).connect(name, stream),
+        )
+        .await
+        .map_err(|elapsed| handshake(elapsed.into()))?
+        .map_err(handshake)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(tls)).await.map_err(Error::Http)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to a model service ended");
+            }
+        });
+        Ok(Connection { address, sender })
+    }
+}
+
+/// The request that goes out: our headers only.
+pub fn request(upstream: &Upstream, body: Bytes, stream: bool) -> Result<Request<Full<Bytes>>, Error> {
+    let unsendable = || Error::Unsendable(upstream.host.clone());
+    let path = format!("{}/chat/completions", upstream.base_path);
+    let path: PathAndQuery = path.parse().map_err(|_| unsendable())?;
+    let bearer = format!("Bearer {}", upstream.credential.expose());
+    let mut bearer = HeaderValue::try_from(bearer).map_err(|_| unsendable())?;
+    bearer.set_sensitive(true);
+    let accept = if stream {
+        "text/event-stream"
+    } else {
+        "application/json"
+    };
+    Request::builder()
+        .method(Method::POST)
+        .uri(http::Uri::from(path))
+        .header(header::HOST, upstream.host.as_str())
+        .header(header::AUTHORIZATION, bearer)
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::ACCEPT, accept)
+        .header(header::ACCEPT_ENCODING, "identity")
+        .header(
+            header::USER_AGENT,
+            concat!("assay-proxy/", env!("CARGO_PKG_VERSION")),
+        )
+        .body(Full::new(body))
+        .map_err(|_| unsendable())
+}
+
+fn config<'a>(
+    host: &HostName,
+    extra: impl Iterator<Item = &'a String>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<ClientConfig, Error> {
+    let mut roots = RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    let malformed = || Error::MalformedRoot(host.clone());
+    for pem in extra {
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let certificate = certificate.map_err(|_| malformed())?;
+            roots.add(certificate).map_err(|_| malformed())?;
+        }
+    }
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+const HTTPS: u16 = 443;
+const PATIENCE: Duration = Duration::from_secs(10);

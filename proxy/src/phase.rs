@@ -1,0 +1,159 @@
+//! The egress phase in force, and the flows that live under it.
+//!
+//! A flow belongs to the generation under which it was accepted and ends with it: a switch cuts everything older.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use assay_core::{
+    control::proxy::{Switch, Switched},
+    phase::EgressPhase,
+};
+use tokio_util::sync::CancellationToken;
+
+/// One stretch of time under one phase.
+#[derive(Debug)]
+pub struct Generation {
+    /// Grows with each switch.
+    pub number: u64,
+    /// What decides which hosts can be reached.
+    pub phase: EgressPhase,
+    over: CancellationToken,
+    live: AtomicU64,
+}
+
+impl Generation {
+    fn new(number: u64, phase: EgressPhase) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            phase,
+            over: CancellationToken::new(),
+            live: AtomicU64::new(0),
+        })
+    }
+}
+
+/// The current generation.
+#[derive(Debug)]
+pub struct Phases(Mutex<Arc<Generation>>);
+
+/// The switch names a generation that is not higher than the one in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("generation {asked} is not above {current}, which is in force")]
+pub struct Stale {
+    /// What was asked for.
+    pub asked: u64,
+    /// What is in force.
+    pub current: u64,
+}
+
+impl Phases {
+    /// Starts with generation 0.
+    pub fn new(phase: EgressPhase) -> Self {
+        Self(Mutex::new(Generation::new(0, phase)))
+    }
+
+    /// The generation in force.
+    pub fn current(&self) -> Arc<Generation> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A new flow under the generation in force.
+    pub fn flow(&self) -> Flow {
+        let generation = self.current();
+        generation.live.fetch_add(1, Ordering::Relaxed);
+        Flow(generation)
+    }
+
+    /// Switches, and cuts every flow of the generation before.
+    pub fn switch(&self, switch: Switch) -> Result<Switched, Stale> {
+        let old = {
+            let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if switch.generation <= current.number {
+                return Err(Stale {
+                    asked: switch.generation,
+                    current: current.number,
+                });
+            }
+            std::mem::replace(&mut *current, Generation::new(switch.generation, switch.phase))
+        };
+        old.over.cancel();
+        Ok(Switched {
+            generation: switch.generation,
+            cut: old.live.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Cuts every flow, for good: at the end.
+    pub fn close(&self) {
+        self.current().over.cancel();
+    }
+}
+
+/// One connection of the workload. Counted until dropped.
+#[derive(Debug)]
+pub struct Flow(Arc<Generation>);
+
+impl Flow {
+    /// The phase under which it was accepted; its policy for life.
+    pub fn phase(&self) -> EgressPhase {
+        self.0.phase
+    }
+
+    /// Ends when the flow must be cut.
+    pub async fn cut(&self) {
+        self.0.over.cancelled().await;
+    }
+
+    /// True once it must be cut.
+    pub fn is_cut(&self) -> bool {
+        self.0.over.is_cancelled()
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.0.live.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to(generation: u64, phase: EgressPhase) -> Switch {
+        Switch { generation, phase }
+    }
+
+    #[test]
+    fn a_switch_cuts_older_flows_and_counts_them() {
+        let phases = Phases::new(EgressPhase::Setup);
+        let (kept, ended) = (phases.flow(), phases.flow());
+        drop(ended);
+        assert_eq!(
+            phases.switch(to(5, EgressPhase::Agent)),
+            Ok(Switched {
+                generation: 5,
+                cut: 1
+            })
+        );
+        assert!(kept.is_cut());
+        let new = phases.flow();
+        assert_eq!((new.phase(), new.is_cut()), (EgressPhase::Agent, false));
+    }
+
+    #[test]
+    fn a_generation_that_is_not_higher_is_refused() {
+        let phases = Phases::new(EgressPhase::Agent);
+        phases.switch(to(2, EgressPhase::Verify)).unwrap();
+        for asked in [0, 1, 2] {
+            assert_eq!(
+                phases.switch(to(asked, EgressPhase::Agent)),
+                Err(Stale { asked, current: 2 })
+            );
+        }
+        assert_eq!(phases.current().phase, EgressPhase::Verify);
+    }
+}

@@ -1,0 +1,144 @@
+//! What happens to a name: opened, spliced or refused. The policy of the sandbox, without any I/O.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use assay_core::{
+    control::proxy::{ProxyAssignment, Purse},
+    egress::{Egress, HostName},
+    id::RunId,
+    phase::EgressPhase,
+    price::{ModelPrice, ModelSlug},
+    upstream::Upstream,
+};
+
+/// What each phase may reach and call.
+#[derive(Debug)]
+pub struct Policy {
+    egress: BTreeMap<EgressPhase, Egress>,
+    purses: BTreeMap<EgressPhase, Purse>,
+    upstreams: Vec<Arc<Upstream>>,
+    prices: BTreeMap<ModelSlug, ModelPrice>,
+    /// Sent upstream as the user's name.
+    pub run: RunId,
+}
+
+/// What happens to a TLS connection to an allowed name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Route {
+    /// Opened: a model host.
+    Open(Arc<Upstream>),
+    /// Passed through unopened.
+    Splice,
+}
+
+/// Why a name is refused: a stable code for the audit.
+pub type Reason = &'static str;
+
+impl Policy {
+    /// Takes the rules out of an assignment.
+    pub fn new(assignment: &ProxyAssignment) -> Self {
+        Self {
+            egress: assignment.egress.clone(),
+            purses: assignment.purses.clone(),
+            upstreams: assignment.upstreams.iter().cloned().map(Arc::new).collect(),
+            prices: assignment.prices.clone(),
+            run: assignment.run,
+        }
+    }
+
+    /// The purse of a phase that may call models.
+    pub fn purse(&self, phase: EgressPhase) -> Option<&Purse> {
+        self.purses.get(&phase).filter(|purse| !purse.models.is_empty())
+    }
+
+    /// The price of a model, if it is known.
+    pub fn price(&self, model: &ModelSlug) -> Option<&ModelPrice> {
+        self.prices.get(model).filter(|price| price.is_known())
+    }
+
+    /// Every model service of every phase.
+    pub fn upstreams(&self) -> &[Arc<Upstream>] {
+        &self.upstreams
+    }
+
+    /// The model hosts that a phase may call.
+    pub fn model_hosts(&self, phase: EgressPhase) -> impl Iterator<Item = &Arc<Upstream>> {
+        let models = self.purse(phase).map(|purse| &purse.models);
+        self.upstreams
+            .iter()
+            .filter(move |upstream| models.is_some_and(|models| serves_any(upstream, models)))
+    }
+
+    /// Where a TLS connection to `host` goes. A model host is opened or refused, never passed through.
+    pub fn tls(&self, phase: EgressPhase, host: &HostName) -> Result<Route, Reason> {
+        if let Some(upstream) = self.model_hosts(phase).find(|upstream| upstream.host == *host) {
+            return Ok(Route::Open(Arc::clone(upstream)));
+        }
+        self.http(phase, host).map(|()| Route::Splice)
+    }
+
+    /// May `host` be reached on port 80? A model host never.
+    pub fn http(&self, phase: EgressPhase, host: &HostName) -> Result<(), Reason> {
+        if self.upstreams.iter().any(|upstream| upstream.host == *host) {
+            return Err("model_host_closed");
+        }
+        match self.egress.get(&phase) {
+            Some(egress) if egress.allows(host) => Ok(()),
+            _ => Err("host_not_allowed"),
+        }
+    }
+
+    /// May `host` be looked up?
+    pub fn name(&self, phase: EgressPhase, host: &HostName) -> Result<(), Reason> {
+        self.tls(phase, host).map(|_| ())
+    }
+}
+
+fn serves_any(upstream: &Upstream, models: &BTreeSet<ModelSlug>) -> bool {
+    models.iter().any(|model| upstream.models.contains(model))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    fn host(text: &str) -> HostName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn only_model_hosts_of_the_phase_are_opened() {
+        let policy = Policy::new(&fixture::assignment());
+        let agent = |name: &str| policy.tls(EgressPhase::Agent, &host(name));
+        assert!(matches!(agent("models.example.com"), Ok(Route::Open(_))));
+        assert_eq!(agent("pypi.org"), Err("host_not_allowed"));
+        let setup = |name: &str| policy.tls(EgressPhase::Setup, &host(name));
+        assert_eq!(setup("pypi.org"), Ok(Route::Splice));
+        assert_eq!(setup("models.example.com"), Err("model_host_closed"));
+    }
+
+    #[test]
+    fn a_model_host_is_never_spliced_even_where_everything_public_is_allowed() {
+        let policy = Policy::new(&fixture::assignment());
+        let verify = |name: &str| policy.tls(EgressPhase::Verify, &host(name));
+        assert_eq!(verify("example.org"), Ok(Route::Splice));
+        assert_eq!(verify("models.example.com"), Err("model_host_closed"));
+    }
+
+    #[test]
+    fn no_model_host_on_port_80_and_no_host_in_an_absent_phase() {
+        let policy = Policy::new(&fixture::assignment());
+        assert_eq!(
+            policy.http(EgressPhase::Agent, &host("models.example.com")),
+            Err("model_host_closed")
+        );
+        assert_eq!(
+            policy.name(EgressPhase::Build, &host("pypi.org")),
+            Err("host_not_allowed")
+        );
+    }
+}

@@ -1,0 +1,130 @@
+//! What all parts of a serving proxy share.
+
+use std::sync::Arc;
+
+use assay_core::{
+    clock::Clock,
+    control::proxy::{Ledger, ProxyAssignment, Switch, Switched},
+    egress::HostName,
+    ledger::{Book, Grant},
+};
+use rustls::crypto::CryptoProvider;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    account::Account,
+    audit::{Audit, Event, Kind},
+    ca::{self, Authority},
+    dns::Families,
+    log::Log,
+    model::upstream::{self, Services},
+    phase::{Phases, Stale},
+    resolve::Resolver,
+    route::Policy,
+};
+
+/// A serving proxy.
+#[derive(Debug)]
+pub struct Serving {
+    /// What each phase may reach.
+    pub policy: Policy,
+    /// The phase in force.
+    pub phases: Phases,
+    /// The money.
+    pub account: Arc<Account>,
+    /// The record of decisions.
+    pub audit: Audit,
+    /// Our own look-ups.
+    pub resolver: Resolver,
+    /// Which families have a route.
+    pub families: Families,
+    /// Certificates of the model hosts.
+    pub authority: Authority,
+    /// Connections to the model services.
+    pub services: Services,
+    /// Exchanges with model services, which outlive the connections that began them.
+    pub exchanges: TaskTracker,
+    /// Bodies of model requests that may be in memory at the same time.
+    pub bodies: Semaphore,
+}
+
+/// Why the proxy cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No certificate authority.
+    #[error("make the sandbox's certificate authority")]
+    Authority(#[from] ca::Error),
+    /// A model service cannot be set up.
+    #[error("set up a model service")]
+    Services(#[from] upstream::Error),
+    /// The log or the audit cannot be written.
+    #[error("write the first line of the log")]
+    Log(#[from] std::io::Error),
+}
+
+impl Serving {
+    /// Sets everything up from an assignment and the two empty files of the state directory.
+    pub fn new(
+        assignment: &ProxyAssignment,
+        files: (std::fs::File, std::fs::File),
+        families: Families,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let hosts: Vec<HostName> = assignment
+            .upstreams
+            .iter()
+            .map(|upstream| upstream.host.clone())
+            .collect();
+        let grants = assignment
+            .purses
+            .iter()
+            .map(|(phase, purse)| (*phase, Grant::from(purse)))
+            .collect();
+        let (book, first) = Book::open(grants, assignment.price_version.clone());
+        let (log, audit) = files;
+        let serving = Self {
+            policy: Policy::new(assignment),
+            phases: Phases::new(assignment.phase),
+            account: Arc::new(Account::open(book, &first, Log::new(log, Arc::clone(clock)))?),
+            audit: Audit::new(audit, Arc::clone(clock)),
+            resolver: Resolver::new(
+                assignment.resolvers.clone(),
+                assignment.fixed_addresses.clone(),
+                families,
+            ),
+            families,
+            authority: Authority::new(&hosts, clock.now(), &provider)?,
+            services: Services::new(assignment, &provider)?,
+            exchanges: TaskTracker::new(),
+            bodies: Semaphore::new(BODIES),
+        };
+        let started = Event::allow(Kind::Control, assignment.phase, "started");
+        serving.audit.write(started);
+        Ok(serving)
+    }
+
+    /// Switches the phase, cuts what is older, and writes it down.
+    pub fn switch(&self, switch: Switch) -> Result<Switched, Stale> {
+        let switched = self.phases.switch(switch);
+        let event = match &switched {
+            Ok(_) => Event::allow(Kind::Phase, switch.phase, "switched"),
+            Err(_) => Event::deny(Kind::Phase, switch.phase, "stale_generation"),
+        };
+        self.audit.write(event);
+        switched
+    }
+
+    /// The account with everything that others count.
+    pub fn ledger(&self) -> Ledger {
+        Ledger {
+            denied: self.audit.denied(),
+            audit_bytes: self.audit.bytes(),
+            ..self.account.ledger()
+        }
+    }
+}
+
+/// A body of 16 MiB takes some ten times that while it is judged.
+const BODIES: usize = 3;

@@ -1,0 +1,155 @@
+//! Captured TLS: read the name, decide, then open it, pass it through, or close it.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use assay_core::{egress::HostName, upstream::Upstream};
+use bytes::{Buf as _, Bytes};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    audit::{Event, Kind},
+    hello::{self, Hello},
+    model::api::{self, Entrance},
+    orig_dst,
+    phase::Flow,
+    route::Route,
+    serving::Serving,
+    splice,
+};
+
+/// Handles one connection until it ends or its phase does.
+pub async fn handle(serving: Arc<Serving>, flow: Arc<Flow>, mut stream: TcpStream) {
+    let original = orig_dst::read(&stream);
+    let hello = tokio::select! {
+        biased;
+        () = flow.cut() => return,
+        // cancel-safe: the connection is dropped when the flow is cut.
+        hello = hello::read(&mut stream) => hello,
+    };
+    let deny = |reason: &str| Event::deny(Kind::Tls, flow.phase(), reason).original(original);
+    let Hello { name, bytes } = match hello {
+        Ok(hello) => hello,
+        Err(refused) => {
+            let event = deny(refused.reason);
+            serving.audit.write(match refused.name {
+                Some(name) => event.host(name.escape_default()),
+                None => event,
+            });
+            return;
+        }
+    };
+    match serving.policy.tls(flow.phase(), &name) {
+        Err(reason) => serving.audit.write(deny(reason).host(&name)),
+        Ok(Route::Splice) => {
+            let event = Event::allow(Kind::Tls, flow.phase(), "spliced")
+                .original(original)
+                .host(&name);
+            splice::run(&serving, &flow, stream, (name, 443), bytes, event).await;
+        }
+        Ok(Route::Open(upstream)) => {
+            let event = deny("handshake_failed").host(&name);
+            open(serving, flow, upstream, (stream, bytes), event).await;
+        }
+    }
+}
+
+/// Answers as the model host.
+async fn open(
+    serving: Arc<Serving>,
+    flow: Arc<Flow>,
+    upstream: Arc<Upstream>,
+    client: (TcpStream, Vec<u8>),
+    failed: Event,
+) {
+    let Some(config) = serving.authority.server(&upstream.host) else {
+        return serving.audit.write(failed.reason("no_certificate"));
+    };
+    let replayed = Replayed {
+        first: client.1.into(),
+        stream: client.0,
+    };
+    let handshake = timeout(HANDSHAKE, TlsAcceptor::from(config).accept(replayed));
+    let stream = tokio::select! {
+        biased;
+        () = flow.cut() => return,
+        // cancel-safe: the connection is dropped when the flow is cut.
+        stream = handshake => stream,
+    };
+    match stream {
+        Ok(Ok(stream)) => {
+            serving.audit.write(failed.allowed("opened"));
+            api::serve(serving, flow, Entrance::Opened(upstream), stream).await;
+        }
+        Ok(Err(error)) => serving.audit.write(failed.reason(handshake_reason(&error))),
+        Err(_) => serving.audit.write(failed.reason("handshake_timeout")),
+    }
+}
+
+/// A client that does not know our root says so with an alert: the commonest fault of an image.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "every other error has the same code"
+)]
+fn handshake_reason(error: &io::Error) -> &'static str {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match inner {
+        Some(rustls::Error::AlertReceived(_)) => "certificate_not_trusted",
+        _ => "handshake_failed",
+    }
+}
+
+/// The bytes that were read, and then the rest of the connection.
+struct Replayed {
+    first: Bytes,
+    stream: TcpStream,
+}
+
+impl AsyncRead for Replayed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let length = self.first.len().min(buffer.remaining());
+        buffer.put_slice(&self.first[..length]);
+        self.first.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Replayed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// A name and a port to dial.
+pub type Target = (HostName, u16);
+
+const HANDSHAKE: Duration = Duration::from_secs(10);
