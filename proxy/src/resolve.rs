@@ -107,14 +107,16 @@ impl Resolver {
             self.ask_family(host, RecordType::A, self.families.v4),
             self.ask_family(host, RecordType::AAAA, self.families.v6)
         );
-        if v4.is_err() && v6.is_err() {
-            return Err(Error::NoResolver);
-        }
+        let failed = v4.is_err() || v6.is_err();
         let (v4, v6) = (v4.unwrap_or_default(), v6.unwrap_or_default());
         let seconds = v4.seconds.min(v6.seconds).clamp(LEAST_TTL, MOST_TTL);
         let addresses = [v4.addresses, v6.addresses].concat();
         if addresses.is_empty() {
-            return Err(Error::NoAddress);
+            return Err(if failed {
+                Error::NoResolver
+            } else {
+                Error::NoAddress
+            });
         }
         self.keep(host, &addresses, seconds);
         Ok(addresses)
