@@ -3,14 +3,16 @@
 //! Verbs, not the nouns of one system: what one engine does, all do, and one contract suite says so. What happens
 //! inside a sandbox (phases, files, output, money) is said to its runner and proxy and is the same for every engine.
 
+pub mod containers;
 mod error;
+pub mod fake;
 mod spec;
 
 use std::future::Future;
 
 pub use error::Error;
 pub use spec::{
-    BuildNetwork, BuildOutcome, Death, Evidence, ImageRef, ImageSpec, Listed, Resources, Sandbox,
+    BuildNetwork, BuildOutcome, BuildProxy, Death, Evidence, ImageRef, ImageSpec, Listed, Resources, Sandbox,
     SandboxFiles, SandboxRef, SandboxSpec,
 };
 

@@ -1,0 +1,172 @@
+//! Builds task images by the engine's own builder.
+//!
+//! One build per key at a time in this process; the tag is asked first. Base images are looked for before anything
+//! is sent, so that a build never makes the engine reach out to a registry by itself.
+
+mod base;
+mod context;
+mod egress;
+mod ignore;
+mod outcome;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use assay_core::digest::Digest;
+use bollard::{Docker, query_parameters::BuildImageOptions};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
+
+use self::outcome::{Progress, Step};
+use super::{Containers, images};
+use crate::{BuildOutcome, Error, ImageRef, ImageSpec};
+
+/// Which keys are being built.
+#[derive(Debug, Default)]
+pub(super) struct Flights(Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Flights {
+    /// Waits until nobody else builds this key.
+    async fn enter(&self, key: Digest) -> tokio::sync::OwnedMutexGuard<()> {
+        let flight = {
+            let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            flights.retain(|_, flight| flight.strong_count() > 0);
+            let known = flights.get(&key).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let fresh = Arc::new(tokio::sync::Mutex::new(()));
+                flights.insert(key, Arc::downgrade(&fresh));
+                fresh
+            })
+        };
+        flight.lock_owned().await
+    }
+}
+
+/// Finds the image by its key, or builds it.
+pub(super) async fn image(
+    engine: &Containers,
+    spec: &ImageSpec,
+    log: mpsc::Sender<Bytes>,
+) -> Result<BuildOutcome, Error> {
+    let _flight = engine.flights.enter(spec.key).await;
+    let tag = tag(&spec.key);
+    if let Some(id) = images::id(&engine.docker, &tag).await? {
+        return Ok(BuildOutcome::Built {
+            image: ImageRef(id),
+            cached: true,
+        });
+    }
+    if let Some(missing) = base::missing(&engine.docker, spec).await? {
+        return Err(Error::NoImage(missing));
+    }
+    let network = Box::pin(egress::open(engine, &spec.network)).await?;
+    // Dropping the request is how a build is cancelled.
+    let built = tokio::time::timeout(spec.timeout, run(engine, spec, &tag, network.mode(), log)).await;
+    network.close(engine).await?;
+    match built {
+        Err(_) => Ok(BuildOutcome::TimedOut),
+        Ok(Ok(Some(reason))) => Ok(BuildOutcome::Failed { reason }),
+        Ok(Ok(None)) => finished(engine, &tag).await,
+        Ok(Err(error)) => Err(error),
+    }
+}
+
+async fn finished(engine: &Containers, tag: &str) -> Result<BuildOutcome, Error> {
+    let id = images::id(&engine.docker, tag).await?;
+    id.map(|id| BuildOutcome::Built {
+        image: ImageRef(id),
+        cached: false,
+    })
+    .ok_or_else(|| Error::Unavailable {
+        operation: "build",
+        message: format!("the engine ended the build without an image {tag}"),
+    })
+}
+
+/// Sends the context and follows the steps; the reason when the Dockerfile failed.
+async fn run(
+    engine: &Containers,
+    spec: &ImageSpec,
+    tag: &str,
+    network: String,
+    log: mpsc::Sender<Bytes>,
+) -> Result<Option<String>, Error> {
+    let docker = with_memory_limit(&engine.docker, spec.memory_bytes);
+    let context = context::stream(spec.context.clone(), spec.dockerfile.clone());
+    let body = bollard::body_try_stream(context);
+    let mut steps = std::pin::pin!(docker.build_image(options(spec, tag, network), None, Some(body)));
+    let mut progress = Progress::default();
+    while let Some(step) = steps.next().await {
+        match progress.take(step) {
+            Step::Line(line) => {
+                // A reader that went away does not stop the build.
+                drop(log.send(line).await);
+            }
+            Step::Quiet => {}
+            Step::Failed(reason) => return Ok(Some(reason)),
+            Step::Fault(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+fn options(spec: &ImageSpec, tag: &str, network: String) -> BuildImageOptions {
+    let args = spec
+        .args
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()));
+    BuildImageOptions {
+        dockerfile: spec.dockerfile.clone(),
+        t: Some(tag.to_owned()),
+        rm: true,
+        forcerm: true,
+        buildargs: Some(args.collect()),
+        labels: Some(HashMap::from([
+            ("app.kubernetes.io/managed-by".to_owned(), "assay".to_owned()),
+            ("assay.dev/key".to_owned(), spec.key.to_string()),
+        ])),
+        networkmode: Some(network),
+        ..BuildImageOptions::default()
+    }
+}
+
+/// The client's own field holds 31 bits, less than builds need; so the limit is written into the request.
+fn with_memory_limit(docker: &Docker, bytes: u64) -> Docker {
+    docker.clone().with_request_modifier(move |mut request| {
+        let uri = request.uri().to_string();
+        let separator = if uri.contains('?') { '&' } else { '?' };
+        if let Ok(limited) = format!("{uri}{separator}memory={bytes}&memswap={bytes}").parse() {
+            *request.uri_mut() = limited;
+        }
+        request
+    })
+}
+
+/// The tag of a key.
+fn tag(key: &Digest) -> String {
+    let hex = key.hex();
+    format!("assay/task:{}", hex.get(..32).unwrap_or(&hex))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_key_has_one_builder_at_a_time() {
+        let flights = Flights::default();
+        let first = flights.enter(Digest::of("a")).await;
+        let other = flights.enter(Digest::of("b")).await;
+        let second = flights.enter(Digest::of("a"));
+        let mut second = std::pin::pin!(second);
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        drop(first);
+        drop(second.await);
+        drop(other);
+        drop(flights.enter(Digest::of("c")).await);
+        assert_eq!(flights.0.lock().unwrap().len(), 1, "finished keys are forgotten");
+    }
+}

@@ -1,0 +1,105 @@
+//! How our containers are named and labelled, and how they are found by it.
+
+use std::{collections::HashMap, fmt};
+
+use assay_core::id::{AttemptId, RunId, SandboxId};
+
+use crate::SandboxRef;
+
+const RUN: &str = "assay.dev/run";
+const ATTEMPT: &str = "assay.dev/attempt";
+const ROLE: &str = "assay.dev/role";
+const OWNER: &str = "assay.dev/owner";
+const SANDBOX: &str = "assay.dev/sandbox";
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// The installation whose containers are ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Owner(pub String);
+
+/// What a container is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Packet rules; holds the network namespace.
+    Init,
+    /// The egress proxy.
+    Proxy,
+    /// The task's image with the runner.
+    Main,
+}
+
+impl Role {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::Proxy => "proxy",
+            Self::Main => "main",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        [Self::Init, Self::Proxy, Self::Main]
+            .into_iter()
+            .find(|role| role.name() == name)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Whom a sandbox serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub sandbox: SandboxId,
+    pub run: RunId,
+    pub attempt: AttemptId,
+}
+
+/// The container's name: one per sandbox and role, so that creating twice meets the first.
+pub(super) fn name(sandbox: SandboxId, role: Role) -> String {
+    format!("assay-{sandbox}-{role}")
+}
+
+/// The labels of a container; never changed.
+pub(super) fn labels(owner: &Owner, identity: &Identity, role: Role) -> HashMap<String, String> {
+    [
+        (RUN, identity.run.to_string()),
+        (ATTEMPT, identity.attempt.to_string()),
+        (SANDBOX, identity.sandbox.to_string()),
+        (OWNER, owner.0.clone()),
+        (ROLE, role.name().to_owned()),
+        (MANAGED_BY, "assay".to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+/// A filter for every container of this installation, or of one sandbox of it.
+pub(super) fn filter(owner: &Owner, sandbox: Option<SandboxRef>) -> HashMap<String, Vec<String>> {
+    let mut wanted = vec![format!("{OWNER}={}", owner.0)];
+    wanted.extend(sandbox.map(|name| format!("{SANDBOX}={}", name.sandbox)));
+    HashMap::from([("label".to_owned(), wanted)])
+}
+
+/// Whether the labels are this installation's.
+pub(super) fn is_ours(owner: &Owner, labels: &HashMap<String, String>) -> bool {
+    labels.get(OWNER) == Some(&owner.0)
+}
+
+/// The role that labels tell.
+pub(super) fn role(labels: &HashMap<String, String>) -> Option<Role> {
+    Role::from_name(labels.get(ROLE)?)
+}
+
+/// The sandbox and attempt that labels tell.
+pub(super) fn listed(labels: &HashMap<String, String>) -> Option<crate::Listed> {
+    Some(crate::Listed {
+        name: SandboxRef {
+            sandbox: labels.get(SANDBOX)?.parse().ok()?,
+        },
+        attempt: labels.get(ATTEMPT)?.parse().ok()?,
+    })
+}

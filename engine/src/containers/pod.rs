@@ -1,0 +1,168 @@
+//! What each container of a sandbox looks like. Pure: no engine is asked here.
+
+use std::collections::HashMap;
+
+use assay_core::egress::{PROXY_UID, port};
+use bollard::models::{
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, PortBinding, RestartPolicy,
+    RestartPolicyNameEnum,
+};
+
+use super::labels::{Identity, Owner, Role, labels};
+use crate::{ImageRef, Resources};
+
+/// The platform's own volume in each container.
+pub(super) const OUR_VOLUME: &str = "/assay";
+
+/// What main may do. Never `NET_ADMIN`, `NET_RAW`, `SYS_ADMIN` or `SYS_PTRACE`.
+const MAIN_CAPABILITIES: [&str; 13] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "MKNOD",
+    "AUDIT_WRITE",
+    "SETFCAP",
+];
+/// What init needs to write the rules and to prove them as another user; it drops all of it before it holds.
+const INIT_CAPABILITIES: [&str; 3] = ["NET_ADMIN", "SETGID", "SETUID"];
+
+const MIB: i64 = 1 << 20;
+
+/// The sandbox whose containers are described.
+#[derive(Debug)]
+pub(super) struct Pod<'a> {
+    pub owner: &'a Owner,
+    pub identity: Identity,
+}
+
+impl Pod<'_> {
+    /// The holder of the network namespace, with the published ports.
+    pub(super) fn init(&self, image: &str) -> ContainerCreateBody {
+        let ports = [port::RUNNER, port::PROXY].map(|port| format!("{port}/tcp"));
+        let bindings = ports.clone().map(|port| {
+            let ephemeral = PortBinding {
+                host_ip: Some("127.0.0.1".to_owned()),
+                host_port: Some(String::new()),
+            };
+            (port, Some(vec![ephemeral]))
+        });
+        ContainerCreateBody {
+            // Containers that share this network namespace share its host name.
+            hostname: Some(hostname(&self.identity)),
+            image: Some(image.to_owned()),
+            user: Some("0:0".to_owned()),
+            exposed_ports: Some(ports.to_vec()),
+            host_config: Some(HostConfig {
+                cap_add: Some(INIT_CAPABILITIES.map(str::to_owned).to_vec()),
+                dns: Some(vec!["127.0.0.1".to_owned()]),
+                dns_search: Some(vec![".".to_owned()]),
+                port_bindings: Some(HashMap::from(bindings)),
+                security_opt: Some(vec!["no-new-privileges".to_owned()]),
+                memory: Some(64 * MIB),
+                memory_swap: Some(64 * MIB),
+                pids_limit: Some(64),
+                ..host(None)
+            }),
+            ..self.container(Role::Init)
+        }
+    }
+
+    /// The egress proxy, inside of init's network namespace.
+    pub(super) fn proxy(&self, image: &str, init: &str) -> ContainerCreateBody {
+        ContainerCreateBody {
+            image: Some(image.to_owned()),
+            user: Some(format!("{PROXY_UID}:{PROXY_UID}")),
+            host_config: Some(HostConfig {
+                security_opt: Some(vec!["no-new-privileges".to_owned()]),
+                memory: Some(256 * MIB),
+                memory_swap: Some(256 * MIB),
+                pids_limit: Some(256),
+                ..host(Some(init))
+            }),
+            ..self.container(Role::Proxy)
+        }
+    }
+
+    /// The task's image under the runner, inside of init's network namespace.
+    pub(super) fn main(
+        &self,
+        image: &ImageRef,
+        init: &str,
+        limits: &Resources,
+        disk_limit: bool,
+    ) -> ContainerCreateBody {
+        let size = || HashMap::from([("size".to_owned(), limits.disk_bytes.to_string())]);
+        ContainerCreateBody {
+            image: Some(image.0.clone()),
+            user: Some("0:0".to_owned()),
+            entrypoint: Some(
+                ["/assay/runner", "serve", "--config", "/assay/runner.json"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            ),
+            cmd: Some(Vec::new()),
+            // An image's own health check would run beside the runner, outside of its confinement.
+            healthcheck: Some(HealthConfig {
+                test: Some(vec!["NONE".to_owned()]),
+                ..HealthConfig::default()
+            }),
+            host_config: Some(HostConfig {
+                cap_add: Some(MAIN_CAPABILITIES.map(str::to_owned).to_vec()),
+                // The runner makes a user namespace and then loads its own filter; only the runner runs unfiltered.
+                security_opt: Some(vec!["seccomp=unconfined".to_owned()]),
+                nano_cpus: Some(signed(limits.cpu_milli.saturating_mul(1_000_000))),
+                memory: Some(signed(limits.memory_bytes)),
+                memory_swap: Some(signed(limits.memory_bytes)),
+                pids_limit: Some(signed(limits.pids)),
+                storage_opt: disk_limit.then(size),
+                ..host(Some(init))
+            }),
+            ..self.container(Role::Main)
+        }
+    }
+
+    fn container(&self, role: Role) -> ContainerCreateBody {
+        ContainerCreateBody {
+            labels: Some(labels(self.owner, &self.identity, role)),
+            volumes: Some(vec![OUR_VOLUME.to_owned()]),
+            ..ContainerCreateBody::default()
+        }
+    }
+}
+
+/// What all of our containers have in common. Outside of a namespace to join: the default bridge.
+fn host(init: Option<&str>) -> HostConfig {
+    HostConfig {
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        network_mode: Some(init.map_or("bridge".to_owned(), |id| format!("container:{id}"))),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        auto_remove: Some(false),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".to_owned()),
+            config: Some(HashMap::from([("max-size".to_owned(), "1m".to_owned())])),
+        }),
+        ..HostConfig::default()
+    }
+}
+
+fn hostname(identity: &Identity) -> String {
+    let digits = identity.sandbox.to_string().replace('-', "");
+    format!("sandbox-{}", digits.get(20..).unwrap_or_default())
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! Ends sandboxes: asks the proxy to end, or removes every trace.
+
+use std::time::Duration;
+
+use bollard::query_parameters::{KillContainerOptions, RemoveContainerOptions};
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use super::{
+    Containers,
+    fault::{fault, is_missing, status},
+    labels::Role,
+    living::{Member, members},
+    within,
+};
+use crate::{Error, SandboxRef};
+
+/// A sandbox that is not gone by then is reported.
+const DESTROY: Duration = Duration::from_secs(9);
+/// Between two looks at a sandbox that is being removed by somebody else.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// SIGTERM: the proxy goes on answering about its ledger until it is told that it was collected.
+pub(super) async fn stop_proxy(engine: &Containers, sandbox: SandboxRef) -> Result<(), Error> {
+    let members = members(engine, Some(sandbox)).await?;
+    let Some(proxy) = members
+        .iter()
+        .find(|member| member.role == Role::Proxy && member.running)
+    else {
+        return Ok(());
+    };
+    let options = KillContainerOptions {
+        signal: "SIGTERM".to_owned(),
+    };
+    match engine.docker.kill_container(&proxy.id, Some(options)).await {
+        // It ended in between.
+        Err(error) if is_missing(&error) || status(&error) == Some(409) => Ok(()),
+        Err(error) => Err(fault("stop proxy", &error)),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Kills and removes the containers with their volumes.
+///
+/// All at once first. What an engine refuses while others depend on it (Podman: the holder of the namespace) is gone
+/// in the next round.
+pub(super) async fn destroy(engine: &Containers, sandbox: SandboxRef) -> Result<(), Error> {
+    let deadline = Instant::now() + DESTROY;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let members = within("destroy", left, members(engine, Some(sandbox))).await?;
+        if members.is_empty() {
+            return Ok(());
+        }
+        let round = async { Ok(join_all(members.iter().map(|member| remove(engine, member))).await) };
+        let errors: Vec<Error> = within("destroy", left, round)
+            .await?
+            .into_iter()
+            .filter_map(Result::err)
+            .collect();
+        if errors.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() + AGAIN > deadline {
+            return Err(errors.into_iter().next().unwrap_or(Error::Timeout {
+                operation: "destroy",
+                seconds: DESTROY.as_secs(),
+            }));
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn remove(engine: &Containers, member: &Member) -> Result<(), Error> {
+    let options = RemoveContainerOptions {
+        v: true,
+        force: true,
+        link: false,
+    };
+    match engine.docker.remove_container(&member.id, Some(options)).await {
+        Err(error) if !is_missing(&error) => Err(fault("remove container", &error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,125 @@
+//! Brings a sandbox up. What does not depend on another step runs beside it.
+
+use std::sync::atomic::Ordering;
+
+use assay_core::control::init::InitReport;
+use futures_util::future::{try_join, try_join3};
+
+use super::{
+    Containers, archive,
+    labels::{Identity, Role, name},
+    living::{Ports, facts, ports, sandbox as living_sandbox},
+    place::{Placed, Wanted, place, start},
+    pod::Pod,
+    report::prove,
+};
+use crate::{Error, Sandbox, SandboxFiles, SandboxRef, SandboxSpec};
+
+/// A sandbox with all three containers.
+pub(super) async fn sandbox(engine: &Containers, spec: &SandboxSpec) -> Result<Sandbox, Error> {
+    let pod = Pod {
+        owner: &engine.owner,
+        identity: Identity {
+            sandbox: spec.sandbox,
+            run: spec.run,
+            attempt: spec.attempt,
+        },
+    };
+    let (facts, init) = try_join(facts(engine, &spec.image), place_init(engine, &pod, &spec.files)).await?;
+    let (ports, proxy, main) = Box::pin(try_join3(
+        prove_and_ask_ports(engine, &init),
+        place_proxy(engine, &pod, &spec.files, &init.id),
+        place_main(engine, &pod, spec, &init.id),
+    ))
+    .await?;
+    try_join(start(engine, &proxy), start(engine, &main)).await?;
+    let name = SandboxRef {
+        sandbox: spec.sandbox,
+    };
+    Ok(living_sandbox(name, ports, facts))
+}
+
+/// A sandbox for a build: init and proxy alone. Returns init's container and where the proxy's control answers.
+pub(super) async fn without_main(
+    engine: &Containers,
+    identity: Identity,
+    files: &SandboxFiles,
+) -> Result<(Placed, Ports), Error> {
+    let pod = Pod {
+        owner: &engine.owner,
+        identity,
+    };
+    let init = place_init(engine, &pod, files).await?;
+    let (ports, proxy) = try_join(
+        prove_and_ask_ports(engine, &init),
+        place_proxy(engine, &pod, files, &init.id),
+    )
+    .await?;
+    start(engine, &proxy).await?;
+    Ok((init, ports))
+}
+
+async fn prove_and_ask_ports(engine: &Containers, init: &Placed) -> Result<Ports, Error> {
+    let InitReport { backend, millis, .. } = prove(engine, init).await?;
+    tracing::debug!(init = init.id, backend, millis, "packet rules proven");
+    ports(engine, &init.id).await
+}
+
+async fn place_init(engine: &Containers, pod: &Pod<'_>, files: &SandboxFiles) -> Result<Placed, Error> {
+    let wanted = Wanted {
+        name: name(pod.identity.sandbox, Role::Init),
+        role: Role::Init,
+        body: pod.init(&engine.images.init),
+        files: archive::init(files)?,
+    };
+    place(engine, wanted).await
+}
+
+async fn place_proxy(
+    engine: &Containers,
+    pod: &Pod<'_>,
+    files: &SandboxFiles,
+    init: &str,
+) -> Result<Placed, Error> {
+    let wanted = Wanted {
+        name: name(pod.identity.sandbox, Role::Proxy),
+        role: Role::Proxy,
+        body: pod.proxy(&engine.images.proxy, init),
+        files: archive::proxy(files)?,
+    };
+    place(engine, wanted).await
+}
+
+/// Few storage drivers can limit a container's disk; the first refusal is remembered.
+async fn place_main(
+    engine: &Containers,
+    pod: &Pod<'_>,
+    spec: &SandboxSpec,
+    init: &str,
+) -> Result<Placed, Error> {
+    let files = archive::main(&engine.runner, &spec.files.runner)?;
+    let wanted = |disk_limit| Wanted {
+        name: name(pod.identity.sandbox, Role::Main),
+        role: Role::Main,
+        body: pod.main(&spec.image, init, &spec.resources, disk_limit),
+        files: files.clone(),
+    };
+    let disk_limit = engine.disk_limits.load(Ordering::Relaxed);
+    match place(engine, wanted(disk_limit)).await {
+        Err(Error::Refused { message, .. } | Error::Unavailable { message, .. })
+            if disk_limit && refuses_disk_limit(&message) =>
+        {
+            tracing::warn!(message, "the storage driver cannot limit disk");
+            engine.disk_limits.store(false, Ordering::Relaxed);
+            place(engine, wanted(false)).await
+        }
+        placed => placed,
+    }
+}
+
+fn refuses_disk_limit(message: &str) -> bool {
+    let message = message.to_lowercase();
+    ["storage-opt", "storage opt", "pquota", "quota", "backingfs"]
+        .iter()
+        .any(|word| message.contains(word))
+}
