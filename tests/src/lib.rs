@@ -1,1 +1,2 @@
 //! The test kit and the end-to-end suites.
+pub mod model;

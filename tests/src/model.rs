@@ -1,0 +1,14 @@
+//! A scripted model service: speaks the API of OpenRouter and OpenAI over TLS, and keeps its own bill.
+//!
+//! It is a real server with real certificates; only its answers come from a script instead of a model. Words in the
+//! last user message make it misbehave, see [`script::Fault`].
+
+pub mod answer;
+pub mod bill;
+pub mod script;
+pub mod serve;
+pub mod tls;
+
+pub use bill::Bill;
+pub use script::Script;
+pub use serve::{Model, Settings};

@@ -1,0 +1,89 @@
+//! What the service charges, counted on its side: the proxy's ledger is compared with it.
+
+use std::{collections::BTreeMap, sync::Mutex};
+
+use assay_core::{money::PicoUsd, price::PriceTable};
+use serde::{Deserialize, Serialize};
+
+/// What one request cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Charge {
+    /// Tokens in.
+    pub input_tokens: u64,
+    /// Tokens out.
+    pub output_tokens: u64,
+    /// Both by the price table.
+    pub cost: PicoUsd,
+}
+
+/// Everything charged so far, by user: the proxy names the run there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Bill {
+    /// By the request's `user`; the empty name where there was none.
+    pub users: BTreeMap<String, Account>,
+}
+
+/// One user's account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Account {
+    /// Requests answered.
+    pub requests: u64,
+    /// Requests answered by an asked-for fault without a charge.
+    pub faults: u64,
+    /// Tokens in.
+    pub input_tokens: u64,
+    /// Tokens out.
+    pub output_tokens: u64,
+    /// The sum.
+    pub cost: PicoUsd,
+}
+
+impl Bill {
+    /// The sum over all users.
+    pub fn total(&self) -> PicoUsd {
+        self.users.values().map(|account| account.cost).sum()
+    }
+}
+
+/// The bill that a running service writes.
+#[derive(Debug, Default)]
+pub struct Desk(Mutex<Bill>);
+
+impl Desk {
+    /// Books a request.
+    pub fn charge(&self, user: &str, charge: Charge) {
+        self.with(user, |account| {
+            account.requests += 1;
+            account.input_tokens += charge.input_tokens;
+            account.output_tokens += charge.output_tokens;
+            account.cost += charge.cost;
+        });
+    }
+
+    /// Counts a fault.
+    pub fn fault(&self, user: &str) {
+        self.with(user, |account| account.faults += 1);
+    }
+
+    /// A copy of the bill.
+    pub fn bill(&self) -> Bill {
+        self.0.lock().map(|bill| bill.clone()).unwrap_or_default()
+    }
+
+    fn with(&self, user: &str, change: impl FnOnce(&mut Account)) {
+        if let Ok(mut bill) = self.0.lock() {
+            change(bill.users.entry(user.to_owned()).or_default());
+        }
+    }
+}
+
+/// What a request of a model costs; `None` where the model has no price.
+pub fn charge(prices: &PriceTable, model: &str, input_tokens: u64, output_tokens: u64) -> Option<Charge> {
+    let price = prices.models.get(&model.parse().ok()?)?;
+    let cost = price.input.times(input_tokens) + price.output.times(output_tokens) + price.request;
+    Some(Charge {
+        input_tokens,
+        output_tokens,
+        cost,
+    })
+}

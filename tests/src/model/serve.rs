@@ -1,0 +1,274 @@
+//! The service itself: TLS, HTTP/1.1, `POST …/chat/completions`, `GET /bill`.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use assay_core::{price::PriceTable, upstream::Dialect};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::BoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    answer::{self, Answer},
+    bill::{Bill, Desk},
+    script::{Fault, Script},
+    tls,
+};
+
+/// How the service is set up.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The names of its certificate.
+    pub names: Vec<String>,
+    /// How it speaks.
+    pub dialect: Dialect,
+    /// The key that it wants as a bearer token.
+    pub key: String,
+    /// What its models cost.
+    pub prices: PriceTable,
+    /// What it answers.
+    pub script: Script,
+    /// Time between the pieces of a stream.
+    pub pace: Duration,
+}
+
+/// A running service. Dropped, it ends.
+#[derive(Debug)]
+pub struct Model {
+    /// Where it answers.
+    pub address: SocketAddr,
+    /// The root that callers have to trust, PEM.
+    pub root_pem: String,
+    shared: Arc<Shared>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    desk: Desk,
+}
+
+type Body = BoxBody<Bytes, std::io::Error>;
+
+impl Model {
+    /// Starts a service.
+    pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        let identity = tls::identity(&settings.names)?;
+        let listener = TcpListener::bind(settings.listen).await;
+        let listener = listener.with_context(|| format!("cannot listen on {}", settings.listen))?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            settings,
+            desk: Desk::default(),
+        });
+        let server = tokio::spawn(accept(
+            listener,
+            TlsAcceptor::from(identity.config),
+            Arc::clone(&shared),
+        ));
+        Ok(Self {
+            address,
+            root_pem: identity.root_pem,
+            shared,
+            server,
+        })
+    }
+
+    /// What was charged so far.
+    pub fn bill(&self) -> Bill {
+        self.shared.desk.bill()
+    }
+
+    /// Waits for ever.
+    pub async fn wait(mut self) -> anyhow::Result<()> {
+        (&mut self.server).await.context("the service ended")
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(connection(stream, acceptor.clone(), Arc::clone(&shared)));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+    let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream)).await else {
+        return;
+    };
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(handle(&shared, request).await) }
+    });
+    let mut protocol = http1::Builder::new();
+    protocol
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(60));
+    // A caller that goes away in the middle is its own business.
+    protocol
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+        .unwrap_or_default();
+}
+
+async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    if request.method() == Method::GET && path == "/bill" {
+        return json_answer(StatusCode::OK, &json!(shared.desk.bill()));
+    }
+    if request.method() != Method::POST || !path.ends_with("/v1/chat/completions") {
+        return refusal(StatusCode::NOT_FOUND, "no such path");
+    }
+    let bearer = format!("Bearer {}", shared.settings.key);
+    let shown = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .map(header::HeaderValue::as_bytes);
+    if shown != Some(bearer.as_bytes()) {
+        return refusal(StatusCode::UNAUTHORIZED, "wrong key");
+    }
+    let body = match Limited::new(request.into_body(), MOST_BYTES).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(_) => {
+            return refusal(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the request is too long or broke off",
+            );
+        }
+    };
+    match serde_json::from_slice::<answer::Request>(&body) {
+        Ok(request) => complete(shared, &request).await,
+        Err(error) => refusal(StatusCode::BAD_REQUEST, &error.to_string()),
+    }
+}
+
+async fn complete(shared: &Shared, request: &answer::Request) -> Response<Body> {
+    let user = request.user.clone().unwrap_or_default();
+    let fault = Fault::asked_for(&request.last_user_message());
+    match fault {
+        Some(Fault::TooManyRequests) => {
+            shared.desk.fault(&user);
+            let mut response = refusal(StatusCode::TOO_MANY_REQUESTS, "too many requests");
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+            return response;
+        }
+        Some(Fault::ServerError) => {
+            shared.desk.fault(&user);
+            return refusal(StatusCode::INTERNAL_SERVER_ERROR, "the service failed");
+        }
+        Some(Fault::Silence) => {
+            shared.desk.fault(&user);
+            return std::future::pending().await;
+        }
+        Some(Fault::HalfBody | Fault::CutStream | Fault::Long(_)) | None => {}
+    }
+    let settings = &shared.settings;
+    let Some(answer) = request.answer(&settings.script, &settings.prices) else {
+        return refusal(
+            StatusCode::BAD_REQUEST,
+            &format!("{} is no model of this service", request.model),
+        );
+    };
+    // Charged when it begins: a caller that hangs up has still used the model.
+    shared.desk.charge(&user, answer.charge);
+    let id = format!("gen-{}", answer.charge.input_tokens);
+    if request.stream {
+        stream(shared, request, &answer, &id, fault == Some(Fault::CutStream))
+    } else {
+        let body = answer.body(request, settings.dialect, &id);
+        if fault == Some(Fault::HalfBody) {
+            half(&body)
+        } else {
+            json_answer(StatusCode::OK, &body)
+        }
+    }
+}
+
+fn stream(
+    shared: &Shared,
+    request: &answer::Request,
+    answer: &Answer,
+    id: &str,
+    cut: bool,
+) -> Response<Body> {
+    let mut events = answer.events(request, shared.settings.dialect, id);
+    if cut {
+        events.truncate(events.len() / 2);
+    }
+    let pace = shared.settings.pace;
+    let frames = futures_util::stream::iter(events).then(move |event| async move {
+        tokio::time::sleep(pace).await;
+        Ok(Frame::data(event))
+    });
+    let paced =
+        frames.chain(futures_util::stream::iter(cut.then_some(())).then(|()| broken("cut on request")));
+    let mut response = Response::new(BodyExt::boxed(StreamBody::new(paced)));
+    let kind = header::HeaderValue::from_static("text/event-stream");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// The announced length is the whole body's, and half of it is sent.
+fn half(body: &Value) -> Response<Body> {
+    let whole = Bytes::from(body.to_string());
+    let length = header::HeaderValue::from(whole.len());
+    let first = whole.slice(..whole.len() / 2);
+    let frames = futures_util::stream::iter([Ok(Frame::data(first))]);
+    let frames = frames.chain(futures_util::stream::once(broken("half on request")));
+    let mut response = Response::new(BodyExt::boxed(StreamBody::new(frames)));
+    response.headers_mut().insert(header::CONTENT_LENGTH, length);
+    let kind = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// Ends a body early. What came before gets the time to leave the house.
+async fn broken(why: &'static str) -> Result<Frame<Bytes>, std::io::Error> {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    Err(std::io::Error::other(why))
+}
+
+fn refusal(status: StatusCode, message: &str) -> Response<Body> {
+    json_answer(
+        status,
+        &json!({ "error": { "message": message, "code": status.as_u16() } }),
+    )
+}
+
+fn json_answer(status: StatusCode, body: &Value) -> Response<Body> {
+    let body = Full::new(Bytes::from(body.to_string()))
+        .map_err(|never| match never {})
+        .boxed();
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let kind = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+const MOST_BYTES: usize = 16 << 20;
