@@ -1,0 +1,71 @@
+//! PID 1 of a task container: runs phases, streams output, moves files, and kills for good.
+//!
+//! `serve` is the runner itself. `holder` and `stage` are this same program in the two roles that need a process of
+//! their own: making the user namespace, and becoming the workload's command.
+
+use std::{os::fd::RawFd, process::ExitCode};
+
+mod answer;
+mod cgroup;
+mod exec;
+mod files;
+mod filter;
+mod http;
+mod isolation;
+mod kill;
+mod proxy_link;
+mod serve;
+mod stage;
+mod state;
+mod sys;
+mod trust;
+mod user;
+
+const USAGE: &str =
+    "usage: runner serve --config FILE [--listen ADDRESS]... [--proxy ADDRESS] [--trust FOLDER]";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let role = arguments.next();
+    let rest: Vec<String> = arguments.collect();
+    match role.as_deref() {
+        Some("serve") => end(serve::Options::parse(&rest).and_then(serve::run)),
+        Some("holder") => end(isolation::hold().map_err(|error| error.to_string())),
+        Some("stage") => stage(&rest),
+        Some("--version") => end(say(&format!(
+            "{} {}",
+            assay_core::version::VERSION,
+            assay_core::version::BAKED_COMMIT
+        ))),
+        _ => end(Err(USAGE.to_owned())),
+    }
+}
+
+fn stage(numbers: &[String]) -> ExitCode {
+    let numbers: Vec<RawFd> = numbers.iter().filter_map(|text| text.parse().ok()).collect();
+    if let [order, status, namespace] = numbers[..] {
+        stage::become_command(stage::Inherited {
+            order,
+            status,
+            namespace,
+        });
+    }
+    ExitCode::from(127)
+}
+
+fn say(text: &str) -> Result<(), String> {
+    use std::io::Write as _;
+    writeln!(std::io::stdout(), "{text}").map_err(|error| error.to_string())
+}
+
+fn end(result: Result<(), String>) -> ExitCode {
+    use std::io::Write as _;
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nowhere else to say it.
+            drop(writeln!(std::io::stderr(), "runner: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}

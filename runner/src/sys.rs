@@ -1,0 +1,36 @@
+//! The one module with `unsafe`: the raw system call that loads a filter.
+//!
+//! The library's own loader sets no_new_privs first, which would break `su` and every setuid file of an image. A
+//! process that holds CAP_SYS_ADMIN in its user namespace may load a filter without it.
+#![expect(
+    unsafe_code,
+    reason = "seccomp(2) has no safe wrapper that leaves no_new_privs alone"
+)]
+
+use nix::errno::Errno;
+use seccompiler::{BpfProgram, sock_filter};
+
+#[repr(C)]
+struct Program {
+    len: libc::c_ushort,
+    filter: *const sock_filter,
+}
+
+/// Loads `program` for this thread and all that it will start.
+pub(crate) fn load_filter(program: &BpfProgram) -> nix::Result<()> {
+    let header = Program {
+        len: u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?,
+        filter: program.as_ptr(),
+    };
+    // SAFETY: the kernel copies `len` instructions from `filter`, both of which come from a live Vec, and keeps
+    // no pointer to them.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const header,
+        )
+    };
+    Errno::result(answer).map(drop)
+}
