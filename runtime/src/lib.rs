@@ -3,6 +3,7 @@
 //! Floor 1. It knows no word of the domain but what the control protocol needs.
 
 pub mod client;
+pub mod control;
 pub mod exit;
 pub mod health;
 pub mod lifecycle;
