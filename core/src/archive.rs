@@ -110,3 +110,6 @@ impl Error {
         matches!(self, Self::Io { .. })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,8 +197,8 @@ mod tests {
         let rewards = read(Some(br#"{"a": 1, "b": 0.5}"#), Some(b"0")).unwrap();
         assert_eq!(score(&rewards), Some(0.75));
         assert_eq!(score(&json(r#"{"a": 1, "reward": 0.25}"#).unwrap()), Some(0.25));
-        assert_eq!(text(" 1\n").unwrap()[KEY], 1.0);
-        assert_eq!(text("1e-3").unwrap()[KEY], 0.001);
+        assert_eq!(score(&text(" 1\n").unwrap()), Some(1.0));
+        assert_eq!(score(&text("1e-3").unwrap()), Some(0.001));
     }
 
     #[test]

@@ -83,8 +83,18 @@ pub(super) fn walk(
             }
         }
     }
+    drain(tar.into_inner())?;
     files.check_links()?;
     Ok(files)
+}
+
+/// Reads the padding behind the last entry, so that the checksum at the very end is checked too.
+fn drain(rest: impl Read) -> Result<(), Error> {
+    let count = io::copy(&mut rest.take(MAX_PADDING_BYTES + 1), &mut io::sink()).map_err(malformed)?;
+    if count > MAX_PADDING_BYTES {
+        return Err(Error::Malformed("more follows behind its end".to_owned()));
+    }
+    Ok(())
 }
 
 /// What comes now.
@@ -327,6 +337,7 @@ fn malformed(error: io::Error) -> Error {
 }
 
 const MAX_EXTENSION_BYTES: u64 = 64 * 1024;
+const MAX_PADDING_BYTES: u64 = 1 << 20;
 const MAX_PATH_BYTES: usize = 4096;
 const MAX_PART_BYTES: usize = 255;
 const MAX_DEPTH: usize = 64;

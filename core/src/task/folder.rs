@@ -300,3 +300,6 @@ fn check_compose(config: &Config, files: &Files) -> Result<(), InvalidTask> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

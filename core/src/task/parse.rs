@@ -378,3 +378,6 @@ pub(super) const MAIN: &str = "main";
 const NEWEST_SCHEMA: &str = "1.4";
 const VERIFIER_TIMEOUT_SEC: f64 = 600.0;
 const COLLECT_TIMEOUT_SEC: f64 = 60.0;
+
+#[cfg(test)]
+mod tests;

@@ -346,3 +346,6 @@ fn milli(cpus: Option<f64>) -> Option<u64> {
 
 /// Always collected.
 const ARTIFACTS: &str = "/logs/artifacts";
+
+#[cfg(test)]
+mod tests;

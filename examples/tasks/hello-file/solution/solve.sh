@@ -1,0 +1,3 @@
+#!/bin/sh
+set -e
+echo "Hello, Assay!" > /app/hello.txt
