@@ -123,7 +123,7 @@ impl Event {
 
     /// The name that was asked for.
     #[must_use]
-    pub fn host(mut self, host: impl ToString) -> Self {
+    pub fn host(mut self, host: &(impl ToString + ?Sized)) -> Self {
         self.line.host = Some(host.to_string());
         self
     }

@@ -151,9 +151,8 @@ mod tests {
 
     fn handshake(root_pem: &str, server: Arc<ServerConfig>, name: &str) -> Result<(), rustls::Error> {
         let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_slice(root_pem.as_bytes()).unwrap())
-            .unwrap();
+        let root = CertificateDer::from_pem_slice(root_pem.as_bytes());
+        roots.add(root.map_err(|error| rustls::Error::General(error.to_string()))?)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

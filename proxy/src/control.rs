@@ -170,7 +170,7 @@ impl Control {
         };
         let mut response = self.answer(parts, &body);
         let answered = std::mem::take(response.body_mut()).collect().await;
-        let Ok(content) = answered.map(|content| content.to_bytes());
+        let Ok(content) = answered.map(http_body_util::Collected::to_bytes);
         let mac = response_mac(&self.mac_key, &nonce, response.status().as_u16(), &content);
         if let Ok(mac) = HeaderValue::try_from(mac) {
             response.headers_mut().insert(MAC_HEADER, mac);

@@ -63,7 +63,7 @@ pub async fn any(candidates: &[SocketAddr]) -> io::Result<TcpStream> {
 /// No delay, and probes that find out when the peer has vanished. Neither matters enough to fail for.
 fn prepare(stream: &TcpStream) {
     let probes = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
+        .with_time(Duration::from_mins(1))
         .with_interval(Duration::from_secs(15));
     let set = stream
         .set_nodelay(true)

@@ -184,7 +184,7 @@ const HOP_BY_HOP: &[&str] = &[
     "upgrade",
 ];
 const HEAD: Duration = Duration::from_secs(90);
-const ANSWER: Duration = Duration::from_secs(300);
+const ANSWER: Duration = Duration::from_mins(5);
 const MOST_HEAD: usize = 64 * 1024;
 
 #[cfg(test)]

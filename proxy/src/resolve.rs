@@ -186,10 +186,11 @@ async fn exchange(server: SocketAddr, host: &HostName, record: RecordType) -> io
     if answer.metadata.truncation {
         answer = over_tcp(server, &query, &bytes).await?;
     }
-    Ok(match answer.metadata.response_code {
-        ResponseCode::NoError => Some(found(&answer)),
-        ResponseCode::NXDomain => Some(Found::default()),
-        _ => None,
+    let code = answer.metadata.response_code;
+    Ok(if code == ResponseCode::NoError {
+        Some(found(&answer))
+    } else {
+        (code == ResponseCode::NXDomain).then(Found::default)
     })
 }
 

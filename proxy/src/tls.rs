@@ -43,7 +43,7 @@ pub async fn handle(serving: Arc<Serving>, flow: Arc<Flow>, mut stream: TcpStrea
         Err(refused) => {
             let event = deny(refused.reason);
             serving.audit.write(match refused.name {
-                Some(name) => event.host(name.escape_default()),
+                Some(name) => event.host(&name.escape_default()),
                 None => event,
             });
             return;

@@ -6,6 +6,7 @@ use assay_core::{
     control::proxy::{Purse, WorkloadUsage},
     egress::HostName,
     phase::EgressPhase,
+    price::ModelSlug,
     upstream::Upstream,
 };
 use bytes::Bytes;
@@ -189,7 +190,7 @@ impl Call {
                 };
                 let mut hosts = self.serving.policy.model_hosts(self.phase);
                 hosts.find(serves).map(Arc::clone).ok_or_else(|| {
-                    let allowed: Vec<&str> = purse.models.iter().map(|model| model.as_str()).collect();
+                    let allowed: Vec<&str> = purse.models.iter().map(ModelSlug::as_str).collect();
                     Refusal::policy(
                         "model_not_allowed",
                         format!(
@@ -316,6 +317,6 @@ async fn read(body: Incoming) -> Result<Bytes, Refusal> {
 
 const MOST_BODY: usize = 16 * 1024 * 1024;
 const MOST_HEAD: usize = 64 * 1024;
-const READ_BODY: Duration = Duration::from_secs(60);
+const READ_BODY: Duration = Duration::from_mins(1);
 /// Software libraries keep connections for a minute.
 const IDLE_CONNECTION: Duration = Duration::from_secs(90);

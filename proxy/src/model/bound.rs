@@ -26,22 +26,23 @@ pub struct Prices {
 
 impl Prices {
     /// Over all models named; `None` without any.
-    pub fn of<'a>(models: impl Iterator<Item = &'a ModelPrice> + Clone) -> Option<Self> {
-        let most = |price: fn(&ModelPrice) -> PicoUsd| models.clone().map(price).max();
-        let least = |price: fn(&ModelPrice) -> PicoUsd| models.clone().map(price).min();
-        let limit = |limit: fn(&ModelPrice) -> u64| models.clone().map(limit).min();
+    pub fn of(models: &[&ModelPrice]) -> Option<Self> {
+        let each = || models.iter().copied();
+        let most = |price: fn(&ModelPrice) -> PicoUsd| each().map(price).max();
+        let least = |price: fn(&ModelPrice) -> PicoUsd| each().map(price).min();
+        let limit = |limit: fn(&ModelPrice) -> u64| each().map(limit).min();
         let cached = |price: &ModelPrice| price.cached_input.unwrap_or(price.input).min(price.input);
         Some(Self {
             input: most(ModelPrice::dearest_input)?,
             output: most(|price| price.output)?,
             request: most(|price| price.request)?,
-            context_tokens: models.clone().map(|price| price.context_tokens).max()?,
+            context_tokens: each().map(|price| price.context_tokens).max()?,
             max_output_tokens: limit(|price| price.max_output_tokens)?,
             prompt: most(|price| price.input)?,
             cheapest: ModelPrice {
                 input: least(|price| price.input)?,
                 output: least(|price| price.output)?,
-                cached_input: models.clone().map(cached).min(),
+                cached_input: each().map(cached).min(),
                 cache_write: None,
                 request: least(|price| price.request)?,
                 context_tokens: 0,
@@ -129,7 +130,7 @@ mod tests {
     #[test]
     fn the_dearest_model_bounds_and_the_cheapest_bills() {
         let (small, large) = (price(10, 20), price(100, 10));
-        let prices = Prices::of([&small, &large].into_iter()).unwrap();
+        let prices = Prices::of(&[&small, &large]).unwrap();
         let body = Json::parse(br#"{"messages":[{"content":"x"}]}"#).unwrap();
         let ask = prices.ask(&body, 84, None, 1);
         assert_eq!(
@@ -151,7 +152,7 @@ mod tests {
 
     #[test]
     fn input_is_never_more_than_the_context_and_output_never_more_than_the_model_gives() {
-        let prices = Prices::of(std::iter::once(&price(1, 1))).unwrap();
+        let prices = Prices::of(&[&price(1, 1)]).unwrap();
         let body = Json::parse(br#"{"messages":[]}"#).unwrap();
         let ask = prices.ask(&body, 1_000_000, Some(5_000), 1);
         assert_eq!(
@@ -164,7 +165,7 @@ mod tests {
     fn a_tiny_image_counts_as_a_large_one() {
         let mut large = price(1, 1);
         large.context_tokens = 1_000_000;
-        let prices = Prices::of(std::iter::once(&large)).unwrap();
+        let prices = Prices::of(&[&large]).unwrap();
         let body = br#"{"messages":[{"content":[{"type":"image_url","image_url":{"url":"data:,"}}]}]}"#;
         let ask = prices.ask(&Json::parse(body).unwrap(), body.len(), None, 1);
         assert!(ask.input_tokens > TOKENS_PER_IMAGE);

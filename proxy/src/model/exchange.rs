@@ -158,24 +158,21 @@ impl Rest {
             .event
             .status(parts.status)
             .bytes(self.sent_bytes, reading.bytes);
-        match reading.bill() {
-            Some(bill) => {
-                self.reservation.settle(bill);
-                let tokens = (bill.input_tokens, bill.output_tokens);
-                self.serving.audit.write(event.bill(bill.cost, tokens));
-            }
-            None => {
-                let fault = if complete.is_ok() {
-                    Fault::Other
-                } else {
-                    Fault::Provider
-                };
-                let cost = self.reservation.amount();
-                self.reservation.unresolve(fault);
-                let event = event.reason("unresolved").bill(cost, (0, 0));
-                self.serving.audit.write(event);
-            }
+        if let Some(bill) = reading.bill() {
+            self.reservation.settle(bill);
+            let tokens = (bill.input_tokens, bill.output_tokens);
+            self.serving.audit.write(event.bill(bill.cost, tokens));
+            return;
         }
+        let fault = if complete.is_ok() {
+            Fault::Other
+        } else {
+            Fault::Provider
+        };
+        let cost = self.reservation.amount();
+        self.reservation.unresolve(fault);
+        let event = event.reason("unresolved").bill(cost, (0, 0));
+        self.serving.audit.write(event);
     }
 
     /// An answer that is an error: pass it on as such, unless it repeats our credential.
@@ -185,7 +182,7 @@ impl Rest {
         let body = read_short(response.into_body()).await;
         let ours = status == StatusCode::TOO_MANY_REQUESTS
             || status.is_server_error()
-            || matches!(status.as_u16(), 401 | 402 | 403);
+            || matches!(status.as_u16(), 401..=403);
         let fault = if ours { Fault::Provider } else { Fault::Other };
         if may_be_billed(status) {
             self.reservation.unresolve(fault);
@@ -333,9 +330,9 @@ fn allowed(headers: &HeaderMap) -> HeaderMap {
 
 const CLAMPED: HeaderName = HeaderName::from_static("x-egress-clamped");
 /// Models may think for long before the first byte; there is no total deadline.
-const IDLE: Duration = Duration::from_secs(600);
+const IDLE: Duration = Duration::from_mins(10);
 /// How long a stream without a reader is read for its bill.
-const DRAIN: Duration = Duration::from_secs(120);
+const DRAIN: Duration = Duration::from_mins(2);
 const SHORT: Duration = Duration::from_secs(30);
 const MOST_WHOLE: usize = 8 * 1024 * 1024;
 const MOST_ERROR: usize = 64 * 1024;

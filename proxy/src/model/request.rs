@@ -76,7 +76,7 @@ impl Sent {
         }
         let prices: Option<Vec<_>> = self.models.iter().map(|model| policy.price(model)).collect();
         let unknown = || Refusal::policy("price_unknown", "The price of a model is not known.");
-        let prices = Prices::of(prices.ok_or_else(unknown)?.into_iter()).ok_or_else(unknown)?;
+        let prices = Prices::of(&prices.ok_or_else(unknown)?).ok_or_else(unknown)?;
         if upstream.dialect == Dialect::OpenAi && self.body.member("models").is_some() {
             return Err(field_denied("models"));
         }

@@ -121,10 +121,13 @@ impl Shape {
                 _ => Err(Fault::Wrong("a number in its range").here()),
             },
             (Self::Text(most), Json::Text(text)) if text.len() <= *most => Ok(Json::Text(text)),
-            (Self::OneOf(words), Json::Text(text)) => match words.contains(&text.as_str()) {
-                true => Ok(Json::Text(text)),
-                false => Err(Fault::NotListed.here()),
-            },
+            (Self::OneOf(words), Json::Text(text)) => {
+                if words.contains(&text.as_str()) {
+                    Ok(Json::Text(text))
+                } else {
+                    Err(Fault::NotListed.here())
+                }
+            }
             (Self::DataUrl, Json::Text(text)) => match text.get(..5) {
                 Some(scheme) if scheme.eq_ignore_ascii_case("data:") => Ok(Json::Text(text)),
                 _ => Err(Fault::FetchedUrl.here()),

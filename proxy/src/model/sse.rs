@@ -77,13 +77,11 @@ impl Events {
             if let Some(byte) = bytes.get(next)
                 && matches!(byte, b'\n' | b'\r')
             {
-                match after_line_end(bytes, next) {
-                    Some(end) => return Some(end),
-                    None => {
-                        self.searched = first;
-                        return None;
-                    }
+                let end = after_line_end(bytes, next);
+                if end.is_none() {
+                    self.searched = first;
                 }
+                return end;
             }
             if next >= bytes.len() {
                 self.searched = first;

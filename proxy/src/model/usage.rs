@@ -130,7 +130,7 @@ mod tests {
             "context_tokens": 1000, "max_output_tokens": 100,
         }))
         .unwrap();
-        Prices::of(std::iter::once(&price)).unwrap()
+        Prices::of(&[&price]).unwrap()
     }
 
     fn cost(document: &str) -> Option<String> {

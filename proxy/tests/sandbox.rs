@@ -1,0 +1,521 @@
+//! The proxy as a whole, in process, between a workload that the tests play and a scripted model service over TLS.
+
+#[path = "sandbox/model.rs"]
+mod model;
+#[path = "sandbox/world.rs"]
+mod world;
+
+use std::{sync::Arc, time::Duration};
+
+use assay_core::{
+    control::proxy::{AuditLine, Decision, Health, Switch, Switched, WorkloadUsage},
+    digest::Digest,
+    money::PicoUsd,
+    phase::EgressPhase,
+};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::{
+    model::Script,
+    world::{MODEL_HOST, World, eventually},
+};
+
+fn chat(fields: &Value) -> Value {
+    let mut body = json!({"model": "test/small", "messages": [{"role": "user", "content": "hi"}]});
+    if let (Some(body), Some(fields)) = (body.as_object_mut(), fields.as_object()) {
+        body.extend(fields.clone());
+    }
+    body
+}
+
+#[tokio::test]
+async fn an_allowed_call_is_forwarded_with_our_credential_and_a_clamped_body() {
+    let world = World::start(Script::answer(100, 10)).await;
+    let mut connection = world.open_tls(MODEL_HOST).await.unwrap();
+    let body = chat(&json!({"max_tokens": 50_000, "user": "me"}));
+    let answer = connection
+        .post(
+            "/api/v1/chat/completions",
+            &[("authorization", "Bearer placeholder")],
+            &body,
+        )
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.json()["choices"][0]["message"]["content"], "scripted");
+    let seen = world.model.requests();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].header("authorization"), Some("Bearer sk-real"));
+    assert_eq!(seen[0].header("accept-encoding"), Some("identity"));
+    assert_eq!(seen[0].body["max_tokens"], 4_000);
+    assert_eq!(seen[0].body["provider"]["data_collection"], "deny");
+    assert_ne!(seen[0].body["user"], "me");
+    // A second request on the same connection.
+    assert_eq!(
+        connection
+            .post("/api/v1/chat/completions", &[], &chat(&json!({})))
+            .await
+            .status,
+        200
+    );
+    let ledger = world.ledger().await;
+    assert_eq!((ledger.requests, ledger.reserved), (2, PicoUsd::ZERO));
+    // 100 in, 10 out: 0.0001 + 0.00002, twice.
+    assert_eq!(ledger.settled.to_string(), "0.00024");
+    assert_eq!((ledger.input_tokens, ledger.output_tokens), (200, 20));
+}
+
+#[tokio::test]
+async fn a_stream_is_passed_on_and_its_usage_settled() {
+    let world = World::start(Script::stream(100, 10)).await;
+    let mut connection = world.plain_model().await;
+    let answer = connection
+        .post("/v1/chat/completions", &[], &chat(&json!({"stream": true})))
+        .await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+    assert!(answer.text().ends_with("data: [DONE]\n\n"), "{}", answer.text());
+    assert_eq!(world.settled_ledger().await.settled.to_string(), "0.00012");
+    let usage: WorkloadUsage = serde_json::from_value(connection.get("/usage").await.json()).unwrap();
+    assert_eq!(usage.settled_usd.to_string(), "0.00012");
+    assert_eq!(
+        (usage.remaining_usd + usage.settled_usd).to_string(),
+        usage.budget_usd.to_string()
+    );
+    let models = connection.get("/v1/models").await.json();
+    assert_eq!(models["data"][0]["id"], "test/large");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_by_the_service_counts_as_spent() {
+    let world = World::start(Script::cut()).await;
+    let answer = world
+        .plain_model()
+        .await
+        .post(
+            "/v1/chat/completions",
+            &[],
+            &chat(&json!({"stream": true, "max_tokens": 1000})),
+        )
+        .await;
+    assert!(!answer.text().contains("[DONE]"));
+    let ledger = world.settled_ledger().await;
+    assert_eq!((ledger.settled, ledger.provider_errors), (PicoUsd::ZERO, 1));
+    assert!(ledger.unresolved >= "0.002".parse().unwrap());
+}
+
+#[tokio::test]
+async fn a_workload_that_goes_away_still_pays() {
+    let world = World::start(Script::slow(100, 10)).await;
+    let mut connection = world.plain_model().await;
+    connection
+        .send(
+            "POST",
+            "/v1/chat/completions",
+            &[],
+            &chat(&json!({"stream": true})),
+        )
+        .await;
+    eventually(async || world.model.requests().len() == 1).await;
+    drop(connection);
+    world.model.go_on();
+    assert_eq!(world.settled_ledger().await.settled.to_string(), "0.00012");
+}
+
+#[tokio::test]
+async fn errors_of_the_service_are_passed_on_and_cost_nothing() {
+    for (status, faults) in [(429, 1), (500, 1), (400, 0)] {
+        let world = World::start(Script::error(status)).await;
+        let mut connection = world.plain_model().await;
+        let answer = connection
+            .post("/v1/chat/completions", &[], &chat(&json!({})))
+            .await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.json()["error"]["message"], "scripted error");
+        let ledger = world.ledger().await;
+        assert_eq!(ledger.cost_max(), PicoUsd::ZERO);
+        assert_eq!(ledger.provider_errors, faults, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_that_repeats_the_credential_is_not_passed_on() {
+    let world = World::start(Script::echo()).await;
+    let mut connection = world.plain_model().await;
+    let answer = connection
+        .post("/v1/chat/completions", &[], &chat(&json!({})))
+        .await;
+    assert_eq!(answer.status, 400);
+    assert!(!answer.text().contains("sk-real"));
+}
+
+#[tokio::test]
+async fn refusals_never_reach_the_service() {
+    let world = World::start(Script::answer(1, 1)).await;
+    let path = "/api/v1/chat/completions";
+    let wrong_model = chat(&json!({"model": "other/model"}));
+    let cases: [(&str, &str, &[(&str, &str)], Value, u16, &str); 9] = [
+        ("POST", path, &[], wrong_model, 403, "model_not_allowed"),
+        (
+            "POST",
+            path,
+            &[],
+            chat(&json!({"plugins": []})),
+            403,
+            "field_not_allowed",
+        ),
+        (
+            "POST",
+            path,
+            &[("content-encoding", "gzip")],
+            chat(&json!({})),
+            403,
+            "content_encoding_not_allowed",
+        ),
+        (
+            "POST",
+            path,
+            &[("content-type", "text/plain")],
+            chat(&json!({})),
+            403,
+            "content_type_not_allowed",
+        ),
+        (
+            "POST",
+            path,
+            &[("host", "evil.example")],
+            chat(&json!({})),
+            421,
+            "host_mismatch",
+        ),
+        (
+            "POST",
+            path,
+            &[("upgrade", "websocket")],
+            chat(&json!({})),
+            403,
+            "upgrade_not_allowed",
+        ),
+        (
+            "POST",
+            "/api/v1/chat/completions?x=1",
+            &[],
+            chat(&json!({})),
+            403,
+            "query_not_allowed",
+        ),
+        (
+            "POST",
+            "/api/v1//chat/completions",
+            &[],
+            chat(&json!({})),
+            403,
+            "path_not_allowed",
+        ),
+        (
+            "GET",
+            "/api/v1/generation",
+            &[],
+            Value::Null,
+            403,
+            "path_not_allowed",
+        ),
+    ];
+    let count = u64::try_from(cases.len()).unwrap();
+    for (method, path, headers, body, status, code) in cases {
+        let mut connection = world.open_tls(MODEL_HOST).await.unwrap();
+        connection.send(method, path, headers, &body).await;
+        let answer = connection.receive().await;
+        assert_eq!(
+            (answer.status, answer.json()["error"]["code"].as_str()),
+            (status, Some(code))
+        );
+        assert_eq!(answer.json()["error"]["retryable"], false);
+    }
+    assert_eq!(world.model.connections(), 0);
+    let ledger = world.ledger().await;
+    assert_eq!((ledger.refused_requests, ledger.requests), (count, 0));
+}
+
+#[tokio::test]
+async fn hosts_that_are_not_allowed_are_closed_and_told_in_the_audit() {
+    let world = World::start(Script::answer(1, 1)).await;
+    assert!(world.open_tls("evil.example").await.is_err());
+    assert!(world.raw_tls_port(b"SSH-2.0-x\r\n").await.is_empty());
+    assert!(world.other_port().await);
+    let answer = world.http80("evil.example").await;
+    assert_eq!(
+        (answer.status, answer.json()["error"]["code"].as_str()),
+        (403, Some("host_not_allowed"))
+    );
+    let answer = world.http80(MODEL_HOST).await;
+    assert_eq!(answer.json()["error"]["code"], "model_host_closed");
+    let denied = |kind: &'static str, reason: &'static str| {
+        move |line: &AuditLine| line.kind == kind && line.reason == reason && line.decision == Decision::Deny
+    };
+    let lines = world.audit().await;
+    for (kind, reason) in [
+        ("tls", "host_not_allowed"),
+        ("tls", "not_tls"),
+        ("tcp", "port_not_allowed"),
+        ("http", "host_not_allowed"),
+        ("http", "model_host_closed"),
+    ] {
+        assert!(
+            lines.iter().any(denied(kind, reason)),
+            "{kind} {reason}: {lines:?}"
+        );
+    }
+    assert_eq!(world.model.connections(), 0);
+}
+
+#[tokio::test]
+async fn calls_at_the_same_time_never_overspend() {
+    // Each call costs up to about 0.008; the purse holds 0.02.
+    let world = World::with(Script::slow(100, 2_000), |assignment| {
+        assignment.purses.get_mut(&EgressPhase::Agent).unwrap().budget = "0.02".parse().unwrap();
+    })
+    .await;
+    let world = Arc::new(world);
+    let calls: Vec<_> = (0..20)
+        .map(|_| {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move {
+                let body = chat(&json!({"max_tokens": 4_000}));
+                let mut connection = world.plain_model().await;
+                connection.post("/v1/chat/completions", &[], &body).await
+            })
+        })
+        .collect();
+    eventually(async || {
+        let ledger = world.ledger().await;
+        ledger.cost_max() <= ledger.budget && ledger.requests + ledger.refused_requests == 20
+    })
+    .await;
+    world.model.go_on();
+    let mut passed = 0;
+    for call in calls {
+        let answer = call.await.unwrap();
+        match answer.status {
+            200 => passed += 1,
+            403 => assert!(
+                answer.json()["error"]["code"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with("budget_")
+            ),
+            other => panic!("{other}: {}", answer.text()),
+        }
+    }
+    let ledger = world.settled_ledger().await;
+    assert!((1..=3).contains(&passed), "{passed}");
+    assert_eq!(
+        u64::try_from(world.model.requests().len()).unwrap(),
+        ledger.requests
+    );
+    assert!(ledger.settled <= ledger.budget && ledger.budget_refusals >= 17);
+}
+
+#[tokio::test]
+async fn a_proxy_that_has_served_only_reports_after_a_restart() {
+    let world = World::start(Script::slow(100, 10)).await;
+    let mut connection = world.plain_model().await;
+    connection
+        .send(
+            "POST",
+            "/v1/chat/completions",
+            &[],
+            &chat(&json!({"max_tokens": 1000})),
+        )
+        .await;
+    eventually(async || world.model.requests().len() == 1).await;
+    let before = world.ledger().await;
+    let again = world.start_again().await;
+    let health: Health = serde_json::from_slice(&again.get("/healthz").await.body).unwrap();
+    assert!(!health.serving);
+    let after = again.ledger().await;
+    assert_eq!(after.cost_max(), before.reserved);
+    assert_eq!(after.unresolved, before.reserved);
+    assert_eq!(again.get("/trust").await.status, 404);
+    let switch = Switch {
+        generation: 9,
+        phase: EgressPhase::Agent,
+    };
+    assert_eq!(again.signed("POST", "/v1/phase", &switch).await.status, 409);
+    assert!(!again.signed_get("/v1/log?from=0").await.body.is_empty());
+    assert_eq!(again.signed_get("/v1/audit?from=0").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_switch_of_the_phase_cuts_what_is_open() {
+    let world = World::start(Script::answer(1, 1)).await;
+    let mut opened = world.open_tls(MODEL_HOST).await.unwrap();
+    assert_eq!(
+        opened
+            .post("/api/v1/chat/completions", &[], &chat(&json!({})))
+            .await
+            .status,
+        200
+    );
+    let mut plain = world.plain_model().await;
+    assert_eq!(plain.get("/usage").await.status, 200);
+    let switch = Switch {
+        generation: 3,
+        phase: EgressPhase::Verify,
+    };
+    let answer = world.control().signed("POST", "/v1/phase", &switch).await;
+    let switched: Switched = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(
+        switched,
+        Switched {
+            generation: 3,
+            cut: 2
+        }
+    );
+    assert!(opened.is_closed().await && plain.is_closed().await);
+    assert_eq!(
+        world.control().signed("POST", "/v1/phase", &switch).await.status,
+        409
+    );
+    assert!(world.open_tls(MODEL_HOST).await.is_err());
+    let answer = world
+        .plain_model()
+        .await
+        .post("/v1/chat/completions", &[], &chat(&json!({})))
+        .await;
+    assert_eq!(answer.json()["error"]["code"], "no_models");
+}
+
+#[tokio::test]
+async fn an_allowed_host_is_passed_through_unopened_and_cut_with_its_phase() {
+    let world = World::in_phase(Script::answer(1, 1), EgressPhase::Setup).await;
+    // The scripted service answers with its own certificate here: nothing is opened.
+    let mut connection = world.splice_tls().await.unwrap();
+    let answer = connection.get("/anything").await;
+    assert_eq!(answer.status, 404);
+    let switch = Switch {
+        generation: 1,
+        phase: EgressPhase::Agent,
+    };
+    let answer = world.control().signed("POST", "/v1/phase", &switch).await;
+    let switched: Switched = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(switched.cut, 1);
+    assert!(connection.is_closed().await);
+    eventually(async || {
+        world
+            .audit()
+            .await
+            .iter()
+            .any(|line| line.reason == "cut_by_phase")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn control_refuses_what_is_unsigned_replayed_or_tampered_with() {
+    let world = World::start(Script::answer(1, 1)).await;
+    let control = world.control();
+    assert_eq!(control.get("/v1/ledger").await.status, 401);
+    let auth = control.authorize("GET", "/v1/ledger", b"").await;
+    let once = control.request("GET", "/v1/ledger", Some(&auth), b"").await;
+    assert_eq!(once.status, 200);
+    assert!(control.mac_fits(&auth, &once));
+    assert_eq!(
+        control
+            .request("GET", "/v1/ledger", Some(&auth), b"")
+            .await
+            .status,
+        401
+    );
+    let auth = control.authorize("GET", "/v1/ledger", b"").await;
+    assert_eq!(
+        control
+            .request("GET", "/v1/log?from=0", Some(&auth), b"")
+            .await
+            .status,
+        401
+    );
+    let auth = control.authorize("POST", "/v1/phase", b"{}").await;
+    let body = serde_json::to_vec(&Switch {
+        generation: 1,
+        phase: EgressPhase::Verify,
+    })
+    .unwrap();
+    assert_eq!(
+        control
+            .request("POST", "/v1/phase", Some(&auth), &body)
+            .await
+            .status,
+        401
+    );
+    assert_eq!(control.get("/trust").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_audit_is_chained_and_holds_no_secret() {
+    let world = World::start(Script::answer(1, 1)).await;
+    let mut connection = world.open_tls(MODEL_HOST).await.unwrap();
+    connection
+        .post("/api/v1/chat/completions", &[], &chat(&json!({})))
+        .await;
+    world.http80("evil.example").await;
+    let text = world.control().signed_get("/v1/audit?from=0").await.text();
+    assert!(!text.contains("sk-real") && !text.contains("\"hi\""));
+    let mut prev = "0".repeat(64);
+    for line in text.lines() {
+        let parsed: AuditLine = serde_json::from_str(line).unwrap();
+        assert_eq!(parsed.prev, prev);
+        prev = Digest::of(line).hex();
+    }
+    let log = world.control().signed_get("/v1/log?from=0").await.text();
+    assert!(
+        log.contains("\"entry\":\"reserve\"") && log.contains("\"entry\":\"settle\""),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn names_are_answered_by_policy_over_udp_and_tcp() {
+    let world = World::start(Script::answer(1, 1)).await;
+    assert_eq!(world.look_up(MODEL_HOST).await, Some(true));
+    assert_eq!(world.look_up("secret.evil.example").await, None);
+    assert_eq!(world.look_up_over_tcp(MODEL_HOST).await, Some(true));
+}
+
+#[tokio::test]
+async fn after_sigterm_it_waits_until_it_is_collected() {
+    let world = World::start(Script::answer(1, 1)).await;
+    world.stop();
+    eventually(async || {
+        tokio::net::TcpStream::connect(world.workload().model)
+            .await
+            .is_err()
+    })
+    .await;
+    assert_eq!(world.ledger().await.requests, 0);
+    assert_eq!(
+        world.control().signed("POST", "/v1/collected", &()).await.status,
+        202
+    );
+    tokio::time::timeout(Duration::from_secs(10), world.finished())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_idle_control_connection_stays_open_beside_a_flood_of_the_workload() {
+    let world = World::start(Script::answer(1, 1)).await;
+    let mut kept = tokio::net::TcpStream::connect(world.control().address)
+        .await
+        .unwrap();
+    let request = b"GET /healthz HTTP/1.1\r\nhost: proxy\r\n\r\n";
+    let mut buffer = vec![0; 4096];
+    kept.write_all(request).await.unwrap();
+    assert!(kept.read(&mut buffer).await.unwrap() > 0);
+    let mut flood = Vec::new();
+    for _ in 0..100 {
+        flood.extend(tokio::net::TcpStream::connect(world.control().address).await);
+    }
+    kept.write_all(request).await.unwrap();
+    assert!(kept.read(&mut buffer).await.unwrap() > 0);
+}

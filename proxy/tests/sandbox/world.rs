@@ -1,0 +1,468 @@
+//! A proxy under test, with a workload's and a control plane's means to speak to it.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use assay_core::{
+    clock::SystemClock,
+    control::{
+        proxy::{AuditLine, Health, Ledger, ProxyAssignment},
+        signature::{AUTH_HEADER, Claim, MAC_HEADER, Signer, response_mac},
+    },
+    digest::{Digest, hex},
+    id::Fence,
+    money::PicoUsd,
+    phase::EgressPhase,
+};
+use assay_proxy::{
+    listen::{Addresses, Bound},
+    run::{self, Running, Start},
+};
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpStream, UdpSocket},
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+use tokio_rustls::TlsConnector;
+
+use crate::model::{Model, Script};
+
+/// The model service's name.
+pub const MODEL_HOST: &str = "models.example.com";
+/// An ordinary host, allowed in setup.
+pub const OTHER_HOST: &str = "pypi.example.com";
+
+/// Waits until a condition holds.
+pub async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !holds().await {
+        assert!(Instant::now() < end, "the condition never held");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A proxy, its model service and its state.
+pub struct World {
+    /// The model service.
+    pub model: Model,
+    folder: tempfile::TempDir,
+    running: Running,
+    nonces: Arc<AtomicU64>,
+}
+
+impl World {
+    /// In the agent's phase.
+    pub async fn start(script: Script) -> Self {
+        Self::with(script, |_| {}).await
+    }
+
+    /// In another phase.
+    pub async fn in_phase(script: Script, phase: EgressPhase) -> Self {
+        Self::with(script, |assignment| assignment.phase = phase).await
+    }
+
+    /// With a changed assignment.
+    pub async fn with(script: Script, change: impl FnOnce(&mut ProxyAssignment)) -> Self {
+        let model = Model::start(&[MODEL_HOST, OTHER_HOST], script).await;
+        let mut assignment = assignment(&model);
+        change(&mut assignment);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("assignment.json");
+        std::fs::write(&path, serde_json::to_vec(&assignment).unwrap()).unwrap();
+        let running = begin(&folder);
+        assert!(!path.exists());
+        Self {
+            model,
+            folder,
+            running,
+            nonces: Arc::default(),
+        }
+    }
+
+    /// A second proxy on the same state, as after a restart.
+    pub async fn start_again(&self) -> Control {
+        let running = begin(&self.folder);
+        assert!(running.workload.is_none());
+        Control {
+            address: running.control,
+            nonces: Arc::clone(&self.nonces),
+        }
+    }
+
+    pub fn workload(&self) -> Bound {
+        self.running.workload.unwrap()
+    }
+
+    pub fn control(&self) -> Control {
+        Control {
+            address: self.running.control,
+            nonces: Arc::clone(&self.nonces),
+        }
+    }
+
+    pub fn stop(&self) {
+        self.running.stop();
+    }
+
+    pub async fn finished(self) {
+        self.running.finished().await;
+    }
+
+    pub async fn ledger(&self) -> Ledger {
+        self.control().ledger().await
+    }
+
+    /// The ledger once nothing is under way.
+    pub async fn settled_ledger(&self) -> Ledger {
+        eventually(async || self.ledger().await.reserved == PicoUsd::ZERO).await;
+        self.ledger().await
+    }
+
+    pub async fn audit(&self) -> Vec<AuditLine> {
+        let text = self.control().signed_get("/v1/audit?from=0").await.text();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// A TLS connection as a captured workload makes it, trusting the proxy's root.
+    pub async fn open_tls(&self, host: &str) -> std::io::Result<Connection> {
+        let root = self.control().get("/trust").await.text();
+        self.tls(host, &root).await
+    }
+
+    /// A TLS connection to the ordinary host, trusting only its own root.
+    pub async fn splice_tls(&self) -> std::io::Result<Connection> {
+        self.tls(OTHER_HOST, &self.model.root_pem).await
+    }
+
+    async fn tls(&self, host: &str, root_pem: &str) -> std::io::Result<Connection> {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(root_pem.as_bytes()).unwrap())
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(self.workload().tls).await?;
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        Ok(Connection::new(stream, host).await)
+    }
+
+    /// The plain port for models.
+    pub async fn plain_model(&self) -> Connection {
+        let stream = TcpStream::connect(self.workload().model).await.unwrap();
+        Connection::new(stream, "127.0.0.1:15088").await
+    }
+
+    pub async fn http80(&self, host: &str) -> Answer {
+        let stream = TcpStream::connect(self.workload().http).await.unwrap();
+        Connection::new(stream, host).await.get("/").await
+    }
+
+    /// What the captured TLS port answers to these bytes.
+    pub async fn raw_tls_port(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.workload().tls).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        drop(stream.read_to_end(&mut answer).await);
+        answer
+    }
+
+    /// Is a connection to another port ended?
+    pub async fn other_port(&self) -> bool {
+        let mut stream = TcpStream::connect(self.workload().other).await.unwrap();
+        !matches!(stream.read(&mut [0; 1]).await, Ok(1..))
+    }
+
+    /// Whether the name has a synthetic address; `None` when it does not exist.
+    pub async fn look_up(&self, name: &str) -> Option<bool> {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket
+            .send_to(&question(name), self.workload().dns)
+            .await
+            .unwrap();
+        let mut buffer = [0; 512];
+        let length = socket.recv(&mut buffer).await.unwrap();
+        is_synthetic(&buffer[..length])
+    }
+
+    pub async fn look_up_over_tcp(&self, name: &str) -> Option<bool> {
+        let mut stream = TcpStream::connect(self.workload().dns_tcp).await.unwrap();
+        let question = question(name);
+        stream
+            .write_u16(u16::try_from(question.len()).unwrap())
+            .await
+            .unwrap();
+        stream.write_all(&question).await.unwrap();
+        let mut answer = vec![0; usize::from(stream.read_u16().await.unwrap())];
+        stream.read_exact(&mut answer).await.unwrap();
+        is_synthetic(&answer)
+    }
+}
+
+/// A question for the A record of a name.
+fn question(name: &str) -> Vec<u8> {
+    let mut bytes = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        bytes.push(u8::try_from(label.len()).unwrap());
+        bytes.extend_from_slice(label.as_bytes());
+    }
+    bytes.extend_from_slice(&[0, 0, 1, 0, 1]);
+    bytes
+}
+
+fn is_synthetic(answer: &[u8]) -> Option<bool> {
+    let exists = answer[3] & 15 == 0;
+    exists.then(|| answer[answer.len() - 4] == 198 && [18, 19].contains(&answer[answer.len() - 3]))
+}
+
+fn begin(folder: &tempfile::TempDir) -> Running {
+    run::start(Start {
+        assignment: PathBuf::from(folder.path()).join("assignment.json"),
+        state: folder.path().to_owned(),
+        addresses: Addresses::loopback(),
+        grace: Duration::from_secs(60),
+        commit: "test",
+        clock: Arc::new(SystemClock),
+    })
+    .unwrap()
+}
+
+fn signer() -> Signer {
+    Signer::new(&[7; 32])
+}
+
+fn assignment(model: &Model) -> ProxyAssignment {
+    let signer = signer();
+    serde_json::from_value(json!({
+        "sandbox": "01900000-0000-7000-8000-000000000001",
+        "run": "01900000-0000-7000-8000-000000000002",
+        "fence": 1,
+        "public_key": signer.public_key(),
+        "mac_key": hex(&signer.mac_key()),
+        "egress": {
+            "setup": {"mode": "hosts", "hosts": [OTHER_HOST]},
+            "agent": {"mode": "none"},
+            "verify": {"mode": "public"},
+        },
+        "phase": "agent",
+        "purses": {"agent": {
+            "budget": "1", "models": ["test/small", "test/large"],
+            "max_requests": 100, "max_tokens": 1_000_000, "max_parallel": 32,
+        }},
+        "upstreams": [{
+            "host": MODEL_HOST, "base_path": "/api/v1", "dialect": "open_router",
+            "models": ["test/small", "test/large"], "credential": "sk-real",
+            "address": model.address, "ca_pem": model.root_pem,
+        }],
+        "prices": {
+            "test/small": {"input": "0.000001", "output": "0.000002", "context_tokens": 100_000, "max_output_tokens": 4_000},
+            "test/large": {"input": "0.00001", "output": "0.00002", "context_tokens": 200_000, "max_output_tokens": 8_000},
+        },
+        "price_version": "test",
+        "resolvers": [],
+        "fixed_addresses": {OTHER_HOST: model.address},
+    }))
+    .unwrap()
+}
+
+/// An HTTP answer.
+pub struct Answer {
+    pub status: u16,
+    headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// A connection of the workload.
+pub struct Connection {
+    host: String,
+    sender: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<()>,
+    pending: Option<JoinHandle<hyper::Result<http::Response<hyper::body::Incoming>>>>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Connection {
+    async fn new<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, host: &str) -> Self {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        Self {
+            host: host.to_owned(),
+            sender,
+            driver: tokio::spawn(async move { drop(connection.await) }),
+            pending: None,
+        }
+    }
+
+    pub async fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+        self.send("POST", path, headers, body).await;
+        self.receive().await
+    }
+
+    pub async fn get(&mut self, path: &str) -> Answer {
+        self.send("GET", path, &[], &Value::Null).await;
+        self.receive().await
+    }
+
+    /// Sends without waiting for the answer.
+    pub async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) {
+        self.sender.ready().await.unwrap();
+        let bytes = if body.is_null() {
+            Vec::new()
+        } else {
+            serde_json::to_vec(body).unwrap()
+        };
+        let mut request = Request::new(Full::new(Bytes::from(bytes)));
+        *request.method_mut() = method.parse().unwrap();
+        *request.uri_mut() = path.parse().unwrap();
+        let defaults = [("host", self.host.as_str()), ("content-type", "application/json")];
+        for (name, value) in defaults.iter().chain(headers) {
+            let name: http::HeaderName = name.parse().unwrap();
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        self.pending = Some(tokio::spawn(self.sender.send_request(request)));
+    }
+
+    pub async fn receive(&mut self) -> Answer {
+        let pending = self.pending.take().unwrap();
+        let response = timeout(Duration::from_secs(20), pending)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        let (parts, mut body) = response.into_parts();
+        let mut bytes = Vec::new();
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes.extend(frame.into_data().unwrap_or_default());
+        }
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: bytes.into(),
+        }
+    }
+
+    /// Was it closed by the other side?
+    pub async fn is_closed(&mut self) -> bool {
+        timeout(Duration::from_secs(10), &mut self.driver).await.is_ok()
+    }
+}
+
+/// The control plane.
+pub struct Control {
+    pub address: SocketAddr,
+    nonces: Arc<AtomicU64>,
+}
+
+impl Control {
+    pub async fn get(&self, path: &str) -> Answer {
+        self.request("GET", path, None, b"").await
+    }
+
+    pub async fn ledger(&self) -> Ledger {
+        serde_json::from_slice(&self.signed_get("/v1/ledger").await.body).unwrap()
+    }
+
+    pub async fn signed_get(&self, path: &str) -> Answer {
+        let auth = self.authorize("GET", path, b"").await;
+        let answer = self.request("GET", path, Some(&auth), b"").await;
+        assert!(self.mac_fits(&auth, &answer), "{path}: {}", answer.text());
+        answer
+    }
+
+    pub async fn signed(&self, method: &str, path: &str, body: &impl Serialize) -> Answer {
+        let body = serde_json::to_vec(body).unwrap();
+        let auth = self.authorize(method, path, &body).await;
+        let answer = self.request(method, path, Some(&auth), &body).await;
+        assert!(self.mac_fits(&auth, &answer), "{path}: {}", answer.text());
+        answer
+    }
+
+    pub async fn authorize(&self, method: &str, path: &str, body: &[u8]) -> (String, String) {
+        let health: Health = serde_json::from_slice(&self.get("/healthz").await.body).unwrap();
+        let nonce = format!("{:032x}", self.nonces.fetch_add(1, Ordering::SeqCst));
+        let claim = Claim {
+            sandbox: "01900000-0000-7000-8000-000000000001".parse().unwrap(),
+            fence: Fence(1),
+            nonce: nonce.clone(),
+            deadline_ms: health.monotonic_ms + 60_000,
+            boot: health.boot,
+            content: Some(Digest::of(body)),
+        };
+        (nonce, signer().authorize(&claim, method, path))
+    }
+
+    pub async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        auth: Option<&(String, String)>,
+        body: &[u8],
+    ) -> Answer {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let driver = tokio::spawn(connection);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "proxy");
+        if let Some((_, auth)) = auth {
+            request = request.header(AUTH_HEADER, auth);
+        }
+        let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        driver.abort();
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body,
+        }
+    }
+
+    pub fn mac_fits(&self, auth: &(String, String), answer: &Answer) -> bool {
+        let mac = response_mac(&signer().mac_key(), &auth.0, answer.status, &answer.body);
+        answer.header(MAC_HEADER) == Some(&mac)
+    }
+}
