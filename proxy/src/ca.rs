@@ -149,10 +149,11 @@ mod tests {
         Authority::new(&hosts, SystemClock.now(), &provider).unwrap()
     }
 
-    fn handshake(root_pem: &str, server: Arc<ServerConfig>, name: &str) -> Result<(), rustls::Error> {
+    /// Why the handshake fails, if it does.
+    fn handshake(root_pem: &str, server: Arc<ServerConfig>, name: &str) -> Option<rustls::Error> {
         let mut roots = RootCertStore::empty();
         let root = CertificateDer::from_pem_slice(root_pem.as_bytes());
-        roots.add(root.map_err(|error| rustls::Error::General(error.to_string()))?)?;
+        roots.add(root.unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -166,13 +167,17 @@ mod tests {
             let mut wire = Vec::new();
             client.write_tls(&mut wire).unwrap();
             server.read_tls(&mut &*wire).unwrap();
-            server.process_new_packets()?;
+            if let Err(error) = server.process_new_packets() {
+                return Some(error);
+            }
             wire.clear();
             server.write_tls(&mut wire).unwrap();
             client.read_tls(&mut &*wire).unwrap();
-            client.process_new_packets()?;
+            if let Err(error) = client.process_new_packets() {
+                return Some(error);
+            }
         }
-        Ok(())
+        None
     }
 
     #[test]
@@ -182,9 +187,9 @@ mod tests {
         let leaf = server("models.example.com").unwrap();
         assert_eq!(
             handshake(authority.root_pem(), Arc::clone(&leaf), "models.example.com"),
-            Ok(())
+            None
         );
-        assert!(handshake(authority.root_pem(), leaf, "api.example.org").is_err());
+        assert!(handshake(authority.root_pem(), leaf, "api.example.org").is_some());
         assert!(server("evil.example").is_none());
     }
 
@@ -192,7 +197,7 @@ mod tests {
     fn another_sandbox_does_not_trust_our_root() {
         let (ours, other) = (authority(&["a.example.com"]), authority(&["a.example.com"]));
         let leaf = ours.server(&"a.example.com".parse().unwrap()).unwrap();
-        assert!(handshake(other.root_pem(), leaf, "a.example.com").is_err());
+        assert!(handshake(other.root_pem(), leaf, "a.example.com").is_some());
     }
 
     #[test]
@@ -209,8 +214,8 @@ mod tests {
             let config = server(&host.parse().unwrap(), now, &issuer, signed.der(), &provider).unwrap();
             handshake(&root_pem, Arc::new(config), host)
         };
-        assert_eq!(forge("models.example.com"), Ok(()));
-        assert!(forge("evil.example").is_err());
+        assert_eq!(forge("models.example.com"), None);
+        assert!(forge("evil.example").is_some());
     }
 
     #[test]

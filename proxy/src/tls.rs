@@ -97,10 +97,6 @@ async fn open(
 }
 
 /// A client that does not know our root says so with an alert: the commonest fault of an image.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "every other error has the same code"
-)]
 fn handshake_reason(error: &io::Error) -> &'static str {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     match inner {

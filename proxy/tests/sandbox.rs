@@ -1,4 +1,5 @@
 //! The proxy as a whole, in process, between a workload that the tests play and a scripted model service over TLS.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 #[path = "sandbox/model.rs"]
 mod model;
@@ -149,12 +150,23 @@ async fn an_error_that_repeats_the_credential_is_not_passed_on() {
     assert!(!answer.text().contains("sk-real"));
 }
 
+/// Method, path, headers, body; status, code.
+type Refused = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    Value,
+    u16,
+    &'static str,
+);
+
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn refusals_never_reach_the_service() {
     let world = World::start(Script::answer(1, 1)).await;
     let path = "/api/v1/chat/completions";
     let wrong_model = chat(&json!({"model": "other/model"}));
-    let cases: [(&str, &str, &[(&str, &str)], Value, u16, &str); 9] = [
+    let cases: [Refused; 9] = [
         ("POST", path, &[], wrong_model, 403, "model_not_allowed"),
         (
             "POST",
@@ -330,7 +342,7 @@ async fn a_proxy_that_has_served_only_reports_after_a_restart() {
         .await;
     eventually(async || world.model.requests().len() == 1).await;
     let before = world.ledger().await;
-    let again = world.start_again().await;
+    let again = world.start_again();
     let health: Health = serde_json::from_slice(&again.get("/healthz").await.body).unwrap();
     assert!(!health.serving);
     let after = again.ledger().await;
@@ -419,7 +431,7 @@ async fn control_refuses_what_is_unsigned_replayed_or_tampered_with() {
     let auth = control.authorize("GET", "/v1/ledger", b"").await;
     let once = control.request("GET", "/v1/ledger", Some(&auth), b"").await;
     assert_eq!(once.status, 200);
-    assert!(control.mac_fits(&auth, &once));
+    assert!(world::Control::mac_fits(&auth, &once));
     assert_eq!(
         control
             .request("GET", "/v1/ledger", Some(&auth), b"")

@@ -90,7 +90,7 @@ async fn every_oddity_has_its_reason() {
 
 #[tokio::test]
 async fn a_huge_hello_is_refused() {
-    let endless = [&[1, 0xff, 0xff, 0xff][..], &[0; 70_000]].concat();
+    let endless = [&[1, 0xff, 0xff, 0xff][..], &vec![0; 70_000]].concat();
     let header = [22, 3, 1, 0, 0];
     let bytes = cut_into_records(&[&header[..], &endless].concat(), 16_000);
     let refused = read_bytes(&bytes).await.unwrap_err();

@@ -27,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 
 /// How it answers.
 #[derive(Debug, Clone, Copy)]
-pub struct Script {
+pub(crate) struct Script {
     kind: Kind,
     usage: (u64, u64),
 }
@@ -51,57 +51,57 @@ impl Script {
     }
 
     /// A whole answer with this usage.
-    pub fn answer(input: u64, output: u64) -> Self {
+    pub(crate) fn answer(input: u64, output: u64) -> Self {
         Self::new(Kind::Answer, input, output)
     }
 
     /// A stream with this usage.
-    pub fn stream(input: u64, output: u64) -> Self {
+    pub(crate) fn stream(input: u64, output: u64) -> Self {
         Self::new(Kind::Stream, input, output)
     }
 
     /// A stream that breaks before its usage.
-    pub fn cut() -> Self {
+    pub(crate) fn cut() -> Self {
         Self::new(Kind::Cut, 0, 0)
     }
 
     /// An answer that waits until the test says so.
-    pub fn slow(input: u64, output: u64) -> Self {
+    pub(crate) fn slow(input: u64, output: u64) -> Self {
         Self::new(Kind::Slow, input, output)
     }
 
     /// An error with this status.
-    pub fn error(status: u16) -> Self {
+    pub(crate) fn error(status: u16) -> Self {
         Self::new(Kind::Error(status), 0, 0)
     }
 
     /// An error that repeats the request's headers.
-    pub fn echo() -> Self {
+    pub(crate) fn echo() -> Self {
         Self::new(Kind::Echo, 0, 0)
     }
 }
 
 /// What it was sent.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub(crate) struct Seen {
     headers: HeaderMap,
     /// The body.
-    pub body: Value,
+    pub(crate) body: Value,
 }
 
 impl Seen {
     /// A header.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
 /// The running service.
-pub struct Model {
+pub(crate) struct Model {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Its certificate, which is its own root.
-    pub root_pem: String,
+    pub(crate) root_pem: String,
     shared: Arc<Shared>,
 }
 
@@ -114,7 +114,7 @@ struct Shared {
 
 impl Model {
     /// Starts it under these names.
-    pub async fn start(names: &[&str], script: Script) -> Self {
+    pub(crate) async fn start(names: &[&str], script: Script) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
@@ -162,17 +162,17 @@ impl Model {
     }
 
     /// What it was sent so far.
-    pub fn requests(&self) -> Vec<Seen> {
+    pub(crate) fn requests(&self) -> Vec<Seen> {
         self.shared.requests.lock().unwrap().clone()
     }
 
     /// How often somebody connected.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// Lets slow answers go on.
-    pub fn go_on(&self) {
+    pub(crate) fn go_on(&self) {
         self.shared.gate.close();
     }
 }
@@ -187,7 +187,7 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let bytes = body
         .collect()
         .await
-        .map(|body| body.to_bytes())
+        .map(http_body_util::Collected::to_bytes)
         .unwrap_or_default();
     let body: Value = serde_json::from_slice(&bytes).unwrap();
     let stream = body["stream"] == true;

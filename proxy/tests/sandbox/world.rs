@@ -45,12 +45,12 @@ use tokio_rustls::TlsConnector;
 use crate::model::{Model, Script};
 
 /// The model service's name.
-pub const MODEL_HOST: &str = "models.example.com";
+pub(crate) const MODEL_HOST: &str = "models.example.com";
 /// An ordinary host, allowed in setup.
-pub const OTHER_HOST: &str = "pypi.example.com";
+pub(crate) const OTHER_HOST: &str = "pypi.example.com";
 
 /// Waits until a condition holds.
-pub async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !holds().await {
         assert!(Instant::now() < end, "the condition never held");
@@ -59,9 +59,9 @@ pub async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// A proxy, its model service and its state.
-pub struct World {
+pub(crate) struct World {
     /// The model service.
-    pub model: Model,
+    pub(crate) model: Model,
     folder: tempfile::TempDir,
     running: Running,
     nonces: Arc<AtomicU64>,
@@ -69,17 +69,17 @@ pub struct World {
 
 impl World {
     /// In the agent's phase.
-    pub async fn start(script: Script) -> Self {
+    pub(crate) async fn start(script: Script) -> Self {
         Self::with(script, |_| {}).await
     }
 
     /// In another phase.
-    pub async fn in_phase(script: Script, phase: EgressPhase) -> Self {
+    pub(crate) async fn in_phase(script: Script, phase: EgressPhase) -> Self {
         Self::with(script, |assignment| assignment.phase = phase).await
     }
 
     /// With a changed assignment.
-    pub async fn with(script: Script, change: impl FnOnce(&mut ProxyAssignment)) -> Self {
+    pub(crate) async fn with(script: Script, change: impl FnOnce(&mut ProxyAssignment)) -> Self {
         let model = Model::start(&[MODEL_HOST, OTHER_HOST], script).await;
         let mut assignment = assignment(&model);
         change(&mut assignment);
@@ -97,7 +97,7 @@ impl World {
     }
 
     /// A second proxy on the same state, as after a restart.
-    pub async fn start_again(&self) -> Control {
+    pub(crate) fn start_again(&self) -> Control {
         let running = begin(&self.folder);
         assert!(running.workload.is_none());
         Control {
@@ -106,36 +106,36 @@ impl World {
         }
     }
 
-    pub fn workload(&self) -> Bound {
+    pub(crate) fn workload(&self) -> Bound {
         self.running.workload.unwrap()
     }
 
-    pub fn control(&self) -> Control {
+    pub(crate) fn control(&self) -> Control {
         Control {
             address: self.running.control,
             nonces: Arc::clone(&self.nonces),
         }
     }
 
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.running.stop();
     }
 
-    pub async fn finished(self) {
+    pub(crate) async fn finished(self) {
         self.running.finished().await;
     }
 
-    pub async fn ledger(&self) -> Ledger {
+    pub(crate) async fn ledger(&self) -> Ledger {
         self.control().ledger().await
     }
 
     /// The ledger once nothing is under way.
-    pub async fn settled_ledger(&self) -> Ledger {
+    pub(crate) async fn settled_ledger(&self) -> Ledger {
         eventually(async || self.ledger().await.reserved == PicoUsd::ZERO).await;
         self.ledger().await
     }
 
-    pub async fn audit(&self) -> Vec<AuditLine> {
+    pub(crate) async fn audit(&self) -> Vec<AuditLine> {
         let text = self.control().signed_get("/v1/audit?from=0").await.text();
         text.lines()
             .map(|line| serde_json::from_str(line).unwrap())
@@ -143,13 +143,13 @@ impl World {
     }
 
     /// A TLS connection as a captured workload makes it, trusting the proxy's root.
-    pub async fn open_tls(&self, host: &str) -> std::io::Result<Connection> {
+    pub(crate) async fn open_tls(&self, host: &str) -> std::io::Result<Connection> {
         let root = self.control().get("/trust").await.text();
         self.tls(host, &root).await
     }
 
     /// A TLS connection to the ordinary host, trusting only its own root.
-    pub async fn splice_tls(&self) -> std::io::Result<Connection> {
+    pub(crate) async fn splice_tls(&self) -> std::io::Result<Connection> {
         self.tls(OTHER_HOST, &self.model.root_pem).await
     }
 
@@ -171,18 +171,18 @@ impl World {
     }
 
     /// The plain port for models.
-    pub async fn plain_model(&self) -> Connection {
+    pub(crate) async fn plain_model(&self) -> Connection {
         let stream = TcpStream::connect(self.workload().model).await.unwrap();
         Connection::new(stream, "127.0.0.1:15088").await
     }
 
-    pub async fn http80(&self, host: &str) -> Answer {
+    pub(crate) async fn http80(&self, host: &str) -> Answer {
         let stream = TcpStream::connect(self.workload().http).await.unwrap();
         Connection::new(stream, host).await.get("/").await
     }
 
     /// What the captured TLS port answers to these bytes.
-    pub async fn raw_tls_port(&self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) async fn raw_tls_port(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(self.workload().tls).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         let mut answer = Vec::new();
@@ -191,13 +191,13 @@ impl World {
     }
 
     /// Is a connection to another port ended?
-    pub async fn other_port(&self) -> bool {
+    pub(crate) async fn other_port(&self) -> bool {
         let mut stream = TcpStream::connect(self.workload().other).await.unwrap();
         !matches!(stream.read(&mut [0; 1]).await, Ok(1..))
     }
 
     /// Whether the name has a synthetic address; `None` when it does not exist.
-    pub async fn look_up(&self, name: &str) -> Option<bool> {
+    pub(crate) async fn look_up(&self, name: &str) -> Option<bool> {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         socket
             .send_to(&question(name), self.workload().dns)
@@ -208,7 +208,7 @@ impl World {
         is_synthetic(&buffer[..length])
     }
 
-    pub async fn look_up_over_tcp(&self, name: &str) -> Option<bool> {
+    pub(crate) async fn look_up_over_tcp(&self, name: &str) -> Option<bool> {
         let mut stream = TcpStream::connect(self.workload().dns_tcp).await.unwrap();
         let question = question(name);
         stream
@@ -234,7 +234,7 @@ fn question(name: &str) -> Vec<u8> {
 }
 
 fn is_synthetic(answer: &[u8]) -> Option<bool> {
-    let exists = answer[3] & 15 == 0;
+    let exists = answer[3].trailing_zeros() >= 4;
     exists.then(|| answer[answer.len() - 4] == 198 && [18, 19].contains(&answer[answer.len() - 3]))
 }
 
@@ -243,7 +243,7 @@ fn begin(folder: &tempfile::TempDir) -> Running {
         assignment: PathBuf::from(folder.path()).join("assignment.json"),
         state: folder.path().to_owned(),
         addresses: Addresses::loopback(),
-        grace: Duration::from_secs(60),
+        grace: Duration::from_mins(1),
         commit: "test",
         clock: Arc::new(SystemClock),
     })
@@ -289,28 +289,28 @@ fn assignment(model: &Model) -> ProxyAssignment {
 }
 
 /// An HTTP answer.
-pub struct Answer {
-    pub status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: HeaderMap,
-    pub body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
 /// A connection of the workload.
-pub struct Connection {
+pub(crate) struct Connection {
     host: String,
     sender: SendRequest<Full<Bytes>>,
     driver: JoinHandle<()>,
@@ -334,18 +334,18 @@ impl Connection {
         }
     }
 
-    pub async fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+    pub(crate) async fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
         self.send("POST", path, headers, body).await;
         self.receive().await
     }
 
-    pub async fn get(&mut self, path: &str) -> Answer {
+    pub(crate) async fn get(&mut self, path: &str) -> Answer {
         self.send("GET", path, &[], &Value::Null).await;
         self.receive().await
     }
 
     /// Sends without waiting for the answer.
-    pub async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) {
+    pub(crate) async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) {
         self.sender.ready().await.unwrap();
         let bytes = if body.is_null() {
             Vec::new()
@@ -363,7 +363,7 @@ impl Connection {
         self.pending = Some(tokio::spawn(self.sender.send_request(request)));
     }
 
-    pub async fn receive(&mut self) -> Answer {
+    pub(crate) async fn receive(&mut self) -> Answer {
         let pending = self.pending.take().unwrap();
         let response = timeout(Duration::from_secs(20), pending)
             .await
@@ -383,42 +383,42 @@ impl Connection {
     }
 
     /// Was it closed by the other side?
-    pub async fn is_closed(&mut self) -> bool {
+    pub(crate) async fn is_closed(&mut self) -> bool {
         timeout(Duration::from_secs(10), &mut self.driver).await.is_ok()
     }
 }
 
 /// The control plane.
-pub struct Control {
-    pub address: SocketAddr,
+pub(crate) struct Control {
+    pub(crate) address: SocketAddr,
     nonces: Arc<AtomicU64>,
 }
 
 impl Control {
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.request("GET", path, None, b"").await
     }
 
-    pub async fn ledger(&self) -> Ledger {
+    pub(crate) async fn ledger(&self) -> Ledger {
         serde_json::from_slice(&self.signed_get("/v1/ledger").await.body).unwrap()
     }
 
-    pub async fn signed_get(&self, path: &str) -> Answer {
+    pub(crate) async fn signed_get(&self, path: &str) -> Answer {
         let auth = self.authorize("GET", path, b"").await;
         let answer = self.request("GET", path, Some(&auth), b"").await;
-        assert!(self.mac_fits(&auth, &answer), "{path}: {}", answer.text());
+        assert!(Self::mac_fits(&auth, &answer), "{path}: {}", answer.text());
         answer
     }
 
-    pub async fn signed(&self, method: &str, path: &str, body: &impl Serialize) -> Answer {
+    pub(crate) async fn signed(&self, method: &str, path: &str, body: &impl Serialize) -> Answer {
         let body = serde_json::to_vec(body).unwrap();
         let auth = self.authorize(method, path, &body).await;
         let answer = self.request(method, path, Some(&auth), &body).await;
-        assert!(self.mac_fits(&auth, &answer), "{path}: {}", answer.text());
+        assert!(Self::mac_fits(&auth, &answer), "{path}: {}", answer.text());
         answer
     }
 
-    pub async fn authorize(&self, method: &str, path: &str, body: &[u8]) -> (String, String) {
+    pub(crate) async fn authorize(&self, method: &str, path: &str, body: &[u8]) -> (String, String) {
         let health: Health = serde_json::from_slice(&self.get("/healthz").await.body).unwrap();
         let nonce = format!("{:032x}", self.nonces.fetch_add(1, Ordering::SeqCst));
         let claim = Claim {
@@ -432,7 +432,7 @@ impl Control {
         (nonce, signer().authorize(&claim, method, path))
     }
 
-    pub async fn request(
+    pub(crate) async fn request(
         &self,
         method: &str,
         path: &str,
@@ -461,7 +461,7 @@ impl Control {
         }
     }
 
-    pub fn mac_fits(&self, auth: &(String, String), answer: &Answer) -> bool {
+    pub(crate) fn mac_fits(auth: &(String, String), answer: &Answer) -> bool {
         let mac = response_mac(&signer().mac_key(), &auth.0, answer.status, &answer.body);
         answer.header(MAC_HEADER) == Some(&mac)
     }
