@@ -65,7 +65,7 @@ impl Account {
         }
         let mut book = self.book();
         let (hold, entry) = book.reserve(phase, model, ask).inspect_err(|refused| {
-            if matches!(refused, Refused::Budget | Refused::Held) {
+            if *refused == Refused::Budget {
                 self.budget_refusals.fetch_add(1, Ordering::Relaxed);
             }
         })?;

@@ -200,7 +200,7 @@ fn report(state: &StateDir, identity: &Identity) -> (Ledger, EgressPhase) {
             if line.kind == "model" {
                 ledger.refused_requests += count;
             }
-            if line.reason.starts_with("budget_") {
+            if line.reason == "budget_exhausted" {
                 ledger.budget_refusals += count;
             }
         } else if line.kind == "phase" {

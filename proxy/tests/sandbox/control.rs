@@ -1,0 +1,148 @@
+//! What the control plane sees: signatures, the record, restarts and the end.
+
+use std::time::Duration;
+
+use assay_core::{
+    control::proxy::{AuditLine, Health, Switch},
+    digest::Digest,
+    phase::EgressPhase,
+};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::{
+    chat,
+    model::Script,
+    world::{self, MODEL_HOST, World, eventually},
+};
+
+#[tokio::test]
+async fn a_proxy_that_has_served_only_reports_after_a_restart() {
+    let world = World::start(Script::slow(100, 10)).await;
+    let mut connection = world.plain_model().await;
+    connection
+        .send(
+            "POST",
+            "/v1/chat/completions",
+            &[],
+            &chat(&json!({"max_tokens": 1000})),
+        )
+        .await;
+    eventually(async || world.model.requests().len() == 1).await;
+    let before = world.ledger().await;
+    let again = world.start_again();
+    let health: Health = serde_json::from_slice(&again.get("/healthz").await.body).unwrap();
+    assert!(!health.serving);
+    let after = again.ledger().await;
+    assert_eq!(after.cost_max(), before.reserved);
+    assert_eq!(after.unresolved, before.reserved);
+    assert_eq!(again.get("/trust").await.status, 404);
+    let switch = Switch {
+        generation: 9,
+        phase: EgressPhase::Agent,
+    };
+    assert_eq!(again.signed("POST", "/v1/phase", &switch).await.status, 409);
+    assert!(!again.signed_get("/v1/log?from=0").await.body.is_empty());
+    assert_eq!(again.signed_get("/v1/audit?from=0").await.status, 200);
+}
+
+#[tokio::test]
+async fn control_refuses_what_is_unsigned_replayed_or_tampered_with() {
+    let world = World::start(Script::answer(1, 1)).await;
+    let control = world.control();
+    assert_eq!(control.get("/v1/ledger").await.status, 401);
+    let auth = control.authorize("GET", "/v1/ledger", b"").await;
+    let once = control.request("GET", "/v1/ledger", Some(&auth), b"").await;
+    assert_eq!(once.status, 200);
+    assert!(world::Control::mac_fits(&auth, &once));
+    assert_eq!(
+        control
+            .request("GET", "/v1/ledger", Some(&auth), b"")
+            .await
+            .status,
+        401
+    );
+    let auth = control.authorize("GET", "/v1/ledger", b"").await;
+    assert_eq!(
+        control
+            .request("GET", "/v1/log?from=0", Some(&auth), b"")
+            .await
+            .status,
+        401
+    );
+    let auth = control.authorize("POST", "/v1/phase", b"{}").await;
+    let body = serde_json::to_vec(&Switch {
+        generation: 1,
+        phase: EgressPhase::Verify,
+    })
+    .unwrap();
+    assert_eq!(
+        control
+            .request("POST", "/v1/phase", Some(&auth), &body)
+            .await
+            .status,
+        401
+    );
+    assert_eq!(control.get("/trust").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_audit_is_chained_and_holds_no_secret() {
+    let world = World::start(Script::answer(1, 1)).await;
+    let mut connection = world.open_tls(MODEL_HOST).await.unwrap();
+    connection
+        .post("/api/v1/chat/completions", &[], &chat(&json!({})))
+        .await;
+    world.http80("evil.example").await;
+    let text = world.control().signed_get("/v1/audit?from=0").await.text();
+    assert!(!text.contains("sk-real") && !text.contains("\"hi\""));
+    let mut prev = "0".repeat(64);
+    for line in text.lines() {
+        let parsed: AuditLine = serde_json::from_str(line).unwrap();
+        assert_eq!(parsed.prev, prev);
+        prev = Digest::of(line).hex();
+    }
+    let log = world.control().signed_get("/v1/log?from=0").await.text();
+    assert!(
+        log.contains("\"entry\":\"reserve\"") && log.contains("\"entry\":\"settle\""),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn after_sigterm_it_waits_until_it_is_collected() {
+    let world = World::start(Script::answer(1, 1)).await;
+    world.stop();
+    eventually(async || {
+        tokio::net::TcpStream::connect(world.workload().model)
+            .await
+            .is_err()
+    })
+    .await;
+    assert_eq!(world.ledger().await.requests, 0);
+    assert_eq!(
+        world.control().signed("POST", "/v1/collected", &()).await.status,
+        202
+    );
+    tokio::time::timeout(Duration::from_secs(10), world.finished())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_idle_control_connection_stays_open_beside_a_flood_of_the_workload() {
+    let world = World::start(Script::answer(1, 1)).await;
+    let mut kept = tokio::net::TcpStream::connect(world.control().address)
+        .await
+        .unwrap();
+    let request = b"GET /healthz HTTP/1.1\r\nhost: proxy\r\n\r\n";
+    let mut buffer = vec![0; 4096];
+    kept.write_all(request).await.unwrap();
+    assert!(kept.read(&mut buffer).await.unwrap() > 0);
+    let mut flood = Vec::new();
+    for _ in 0..100 {
+        flood.extend(tokio::net::TcpStream::connect(world.control().address).await);
+    }
+    kept.write_all(request).await.unwrap();
+    assert!(kept.read(&mut buffer).await.unwrap() > 0);
+}
