@@ -9,7 +9,7 @@ use std::{
 
 use assay_core::digest::Digest;
 
-use crate::ruleset::{Action, Chain, Direction, Hook, Kind, Match, Rule, Ruleset, State};
+use crate::ruleset::{Action, Chain, Direction, Hook, Kind, Match, Policy, Rule, Ruleset, State};
 
 /// Why the rules are not in force.
 #[derive(Debug, thiserror::Error)]
@@ -58,18 +58,20 @@ pub fn read_back(ruleset: &Ruleset) -> Result<Digest, Error> {
     let mut all = String::new();
     for family in FAMILIES {
         let program = format!("{}-legacy-save", family.program());
-        let found = run(&program, "")?;
+        let saved = run(&program, "")?;
         for chain in &ruleset.chains {
             let planned: Vec<String> = rules(chain, family);
             let from = format!("-A {} ", hook(chain.hook));
-            let found: Vec<&str> = section(&found, table(chain.kind))
+            let found: Vec<&str> = section(&saved, table(chain.kind))
                 .filter(|line| line.starts_with(&from))
                 .collect();
-            if planned != found {
+            let policy = format!(":{} {} ", hook(chain.hook), word(chain.policy));
+            let policed = section(&saved, table(chain.kind)).any(|line| line.starts_with(&policy));
+            if planned != found || !policed {
                 return Err(Error::Differs(format!("{program}, {}", chain.name)));
             }
         }
-        let kept = found.lines().filter(|line| !line.starts_with('#'));
+        let kept = saved.lines().filter(|line| !line.starts_with('#'));
         for line in kept {
             // A chain's line ends with its counters.
             let line = line.split(" [").next().unwrap_or(line);
@@ -88,10 +90,7 @@ pub fn render(ruleset: &Ruleset, family: Family) -> String {
         text.extend(["*", table(kind), "\n"]);
         for name in builtin(kind) {
             let planned = chains.iter().find(|chain| hook(chain.hook) == *name);
-            let policy = planned.map_or("ACCEPT", |chain| match chain.policy {
-                crate::ruleset::Policy::Accept => "ACCEPT",
-                crate::ruleset::Policy::Drop => "DROP",
-            });
+            let policy = planned.map_or("ACCEPT", |chain| word(chain.policy));
             text.extend([":", name, " ", policy, " [0:0]\n"]);
         }
         for line in chains.iter().flat_map(|chain| rules(chain, family)) {
@@ -184,6 +183,13 @@ fn hook(hook: Hook) -> &'static str {
     match hook {
         Hook::Input => "INPUT",
         Hook::Output => "OUTPUT",
+    }
+}
+
+fn word(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Accept => "ACCEPT",
+        Policy::Drop => "DROP",
     }
 }
 

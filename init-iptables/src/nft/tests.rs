@@ -2,7 +2,7 @@ use super::{Error, batch::batch, expression::expressions, verdict};
 use crate::ruleset::plan;
 use nix::errno::Errno;
 
-/// The bytes were compared with those that `nft` sends for the same rules.
+/// That `nft` makes the same of the same rules is shown in `tests/netns.rs`.
 #[test]
 fn every_rule_renders_to_the_same_bytes_as_ever() {
     let text: Vec<String> = plan()

@@ -1,0 +1,169 @@
+//! Fresh network namespaces for the tests, and users in them.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sched::{CloneFlags, setns, unshare},
+    unistd::{Uid, geteuid, setfsuid},
+};
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_assay-init-iptables");
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+/// How long something that must not happen is given to happen.
+pub(crate) const SILENCE: Duration = Duration::from_millis(300);
+
+/// Runs `test` on a thread of its own in a fresh network namespace with lo up.
+pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    if !geteuid().is_root() {
+        eprintln!("skipped: root is missing");
+        return;
+    }
+    let run = || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        ip("link set lo up");
+        test();
+    };
+    if let Err(panic) = std::thread::spawn(run).join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// A second namespace at the other end of a cable; ours has the default route through it.
+pub(crate) struct Peer(File);
+
+impl Peer {
+    pub(crate) fn connect() -> Self {
+        let own = current();
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        ip("link set lo up");
+        let peer = Self(current());
+        setns(&own, CloneFlags::CLONE_NEWNET).unwrap();
+        let path = format!("/proc/{}/fd/{}", std::process::id(), peer.0.as_raw_fd());
+        ip(&format!("link add eth0 type veth peer name eth1 netns {path}"));
+        for line in [
+            "addr add 10.9.0.2/24 dev eth0",
+            "addr add fd09::2/64 dev eth0 nodad",
+            "link set eth0 up",
+            "route add default via 10.9.0.1",
+            "-6 route add default via fd09::1",
+        ] {
+            ip(line);
+        }
+        peer.within(|| {
+            for line in [
+                "addr add 10.9.0.1/24 dev eth1",
+                "addr add fd09::1/64 dev eth1 nodad",
+                "link set eth1 up",
+            ] {
+                ip(line);
+            }
+        });
+        peer
+    }
+
+    /// Does `act` on the other side.
+    pub(crate) fn within<T>(&self, act: impl FnOnce() -> T) -> T {
+        let own = current();
+        setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
+        let result = act();
+        setns(own, CloneFlags::CLONE_NEWNET).unwrap();
+        result
+    }
+}
+
+fn current() -> File {
+    File::open("/proc/thread-self/ns/net").unwrap()
+}
+
+pub(crate) fn ip(arguments: &str) {
+    let output = shell(&format!("ip {arguments}"));
+    assert!(output.status.success(), "ip {arguments}: {output:?}");
+}
+
+pub(crate) fn shell(line: &str) -> Output {
+    Command::new("sh").args(["-c", line]).output().unwrap()
+}
+
+/// Is `program` installed? Says so when not.
+pub(crate) fn installed(program: &str) -> bool {
+    let found = shell(&format!("command -v {program}")).status.success();
+    if !found {
+        eprintln!("skipped: {program} is missing");
+    }
+    found
+}
+
+/// Sockets that `act` makes and uses belong to `user`.
+pub(crate) fn as_user<T>(user: u32, act: impl FnOnce() -> T) -> T {
+    let before = setfsuid(Uid::from_raw(user));
+    let result = act();
+    setfsuid(before);
+    result
+}
+
+pub(crate) fn dial(user: u32, target: &str) -> io::Result<TcpStream> {
+    let target: SocketAddr = target.parse().unwrap();
+    as_user(user, || TcpStream::connect_timeout(&target, PATIENCE))
+}
+
+/// Dials a target from which no answer may come.
+pub(crate) fn dial_briefly(target: &str) -> io::Result<TcpStream> {
+    TcpStream::connect_timeout(&target.parse().unwrap(), SILENCE)
+}
+
+pub(crate) fn listen(address: &str) -> TcpListener {
+    let listener = TcpListener::bind(address).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    listener
+}
+
+/// The connection of `client` arrives at `listener`, and bytes go both ways.
+pub(crate) fn talk(mut client: TcpStream, listener: &TcpListener) {
+    let deadline = Instant::now() + PATIENCE;
+    let (mut server, peer) = loop {
+        match listener.accept() {
+            Ok(accepted) => break accepted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            Err(error) => panic!("nothing arrived at {:?}: {error}", listener.local_addr()),
+        }
+    };
+    assert_eq!(peer.port(), client.local_addr().unwrap().port());
+    server.set_nonblocking(false).unwrap();
+    for stream in [&client, &server] {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    client.write_all(b"ping").unwrap();
+    let mut heard = [0; 4];
+    server.read_exact(&mut heard).unwrap();
+    server.write_all(&heard).unwrap();
+    client.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"ping");
+}
+
+/// Runs the program with a configuration.
+pub(crate) fn init(backend: &str) -> Output {
+    let folder = std::env::temp_dir().join(format!("assay-init-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(format!("{backend}.json"));
+    std::fs::write(&path, format!(r#"{{"hold":false,"backend":"{backend}"}}"#)).unwrap();
+    Command::new(BINARY).arg("--config").arg(path).output().unwrap()
+}
+
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    Command::new(BINARY).args(arguments).output().unwrap()
+}
+
+/// The report of a run that must have gone well.
+pub(crate) fn report(output: &Output) -> assay_core::control::init::InitReport {
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
