@@ -132,6 +132,7 @@ fn decisive(row: &Row, item: &Evidence, all: &[Evidence]) -> Option<Finding> {
         Evidence::Unhealthy(message) => closed(Cause::HealthcheckFailed, message),
         Evidence::Silent(message) => closed(Cause::SandboxLost, message),
         Evidence::NotSwitched(message) => closed(Cause::FlipFailed, message),
+        Evidence::Planted(message) => closed(Cause::AgentBrokeSandbox, message),
         Evidence::RewardMissing => closed(Cause::RewardMissing, "the verifier left no reward"),
         Evidence::RewardInvalid(message) => closed(Cause::RewardInvalid, message),
         Evidence::Bug(message) => closed(Cause::Internal, message),

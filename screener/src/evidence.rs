@@ -64,6 +64,8 @@ pub enum Evidence {
     Collected,
     /// The network phase could not be switched.
     NotSwitched(String),
+    /// The agent's sandbox holds on to a reward that the agent planted.
+    Planted(String),
     /// The verifier left this.
     Rewarded(BTreeMap<String, f64>),
     /// The verifier left nothing.

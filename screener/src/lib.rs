@@ -4,10 +4,17 @@
 //! that a restart would lose: row, offsets and names are in the API, the work itself is in the sandbox.
 
 pub mod classify;
+pub mod cmd;
+mod config;
 pub mod derive;
+pub mod driver;
 pub mod evidence;
 pub mod next;
+pub mod outline;
 pub mod output;
-pub mod plan;
 pub mod platform;
 pub mod row;
+mod worker;
+
+pub use config::Config;
+pub use worker::{Error, run};

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use assay_core::{agent::Contract, cause::Cause, phase::Phase};
+use assay_core::{agent::Contract, cause::Cause, phase::Phase, reward};
 
 use crate::{
     classify::{self, Finding},
@@ -141,7 +141,7 @@ fn score(row: &Row, cause: Cause) -> Option<(BTreeMap<String, f64>, f64)> {
         .as_ref()
         .is_some_and(|outline| outline.final_only);
     let rewards = combine(&steps, final_only)?;
-    let score = overall(&rewards);
+    let score = reward::score(&rewards)?;
     Some((rewards, score))
 }
 
@@ -168,24 +168,8 @@ fn combine(steps: &[BTreeMap<String, f64>], final_only: bool) -> Option<BTreeMap
     if final_only || steps.len() == 1 {
         return Some(last.clone());
     }
-    let count = u32::try_from(steps.len()).ok()?;
-    let mut sums: BTreeMap<String, f64> = BTreeMap::new();
-    for (key, value) in steps.iter().flatten() {
-        *sums.entry(key.clone()).or_default() += value;
-    }
-    for sum in sums.values_mut() {
-        *sum /= f64::from(count);
-    }
-    Some(sums)
-}
-
-/// `reward` where it is named, else the mean of all keys.
-fn overall(rewards: &BTreeMap<String, f64>) -> f64 {
-    let mean = || {
-        let count = u32::try_from(rewards.len()).unwrap_or(u32::MAX).max(1);
-        rewards.values().sum::<f64>() / f64::from(count)
-    };
-    rewards.get("reward").copied().unwrap_or_else(mean)
+    let steps: Vec<_> = steps.iter().cloned().map(Some).collect();
+    reward::mean_of_steps(&steps)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use assay_core::{
     agent::Contract,
     cause::Cause,
     control::proxy::Ledger,
+    digest::Digest,
     limits::Limits,
     phase::Phase,
     wire::worker::{Assignment, Progress, ResourceUse},
@@ -43,18 +44,42 @@ pub struct Memo {
     pub verified: bool,
     /// Where the output of each execution of this phase begins in the phase's streams.
     pub bases: BTreeMap<String, Base>,
-    /// The agent's account when it was last read.
+    /// What the agent's phases put into the account.
     pub ledger: Ledger,
-    /// The verifier's account when it was last read.
+    /// What the verifier's phases put into the account.
     pub verifier_ledger: Ledger,
+    /// The account of the agent's sandbox when it was last read.
+    pub last: Ledger,
     /// What the sandboxes used so far.
     pub usage: ResourceUse,
     /// The image, once it is there.
     pub image: Option<String>,
-    /// The platform's diff was taken from the sandbox and is an artifact now.
-    pub patch: bool,
+    /// The diff that was taken from the sandbox.
+    pub patch: Option<Digest>,
+    /// The way in which the last verifier ran.
+    pub mode: Option<Mode>,
     /// How the attempt ends; set when the last phase begins.
     pub closing: Option<Closing>,
+}
+
+/// Where a verifier ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// In the agent's sandbox.
+    Shared,
+    /// In a sandbox of its own.
+    Separate,
+}
+
+impl Mode {
+    /// The word used in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Separate => "separate",
+        }
+    }
 }
 
 /// A cause and a sentence about it.

@@ -1,0 +1,131 @@
+//! The command line of `assay-screener`.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use assay_core::upstream::Secret;
+use assay_engine::containers::{Binaries, Containers, Settings};
+use assay_runtime::{lifecycle::Lifecycle, telemetry};
+use clap::{Parser, Subcommand};
+
+use crate::{config::Config, worker};
+
+/// The worker that leases runs and drives their attempts.
+#[derive(Debug, Parser)]
+#[command(name = "assay-screener", version)]
+pub struct Arguments {
+    /// Logging.
+    #[command(flatten)]
+    pub log: telemetry::LogArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Work until SIGTERM, then hand the leases back and leave the sandboxes alive.
+    Run(Box<RunArgs>),
+}
+
+/// How to work.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// The API's base URL.
+    #[arg(long, env = "ASSAY_API", value_name = "URL")]
+    pub api: String,
+    /// The file with the worker's key.
+    #[arg(long, env = "ASSAY_KEY_FILE", value_name = "FILE")]
+    pub key_file: PathBuf,
+    /// A stable name, e.g. the host's.
+    #[arg(long, env = "ASSAY_WORKER_NAME", default_value = "screener")]
+    pub name: String,
+    /// Which runs it takes.
+    #[arg(long, env = "ASSAY_CLASS", default_value = "1")]
+    pub class: String,
+    /// Attempts at the same time.
+    #[arg(long, env = "ASSAY_SLOTS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub slots: u32,
+    /// The unix socket of Docker or Podman.
+    #[arg(
+        long,
+        env = "ASSAY_ENGINE_SOCKET",
+        default_value = "/var/run/docker.sock",
+        value_name = "FILE"
+    )]
+    pub engine_socket: PathBuf,
+    /// The folder of the static programs: assay-runner, assay-init-iptables, assay-proxy.
+    #[arg(long, env = "ASSAY_SANDBOX_BIN", value_name = "DIR")]
+    pub sandbox_bin: PathBuf,
+    /// Archives and build contexts while they are needed.
+    #[arg(
+        long,
+        env = "ASSAY_WORK_DIR",
+        default_value = "/var/lib/assay/screener",
+        value_name = "DIR"
+    )]
+    pub work_dir: PathBuf,
+    /// A DNS server that proxies ask; may be given several times.
+    #[arg(
+        long = "resolver",
+        env = "ASSAY_RESOLVERS",
+        value_delimiter = ',',
+        value_name = "ADDRESS:PORT"
+    )]
+    pub resolvers: Vec<SocketAddr>,
+    /// Where health and metrics are served.
+    #[arg(
+        long,
+        env = "ASSAY_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS:PORT"
+    )]
+    pub listen: SocketAddr,
+}
+
+/// Runs a command to its end.
+pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    telemetry::start(&arguments.log);
+    match arguments.command {
+        Command::Run(arguments) => work(*arguments).await,
+    }
+}
+
+async fn work(arguments: RunArgs) -> anyhow::Result<()> {
+    let key = tokio::fs::read_to_string(&arguments.key_file)
+        .await
+        .with_context(|| format!("read {}", arguments.key_file.display()))?;
+    let config = Config {
+        name: arguments.name,
+        class: arguments.class,
+        slots: arguments.slots,
+        resolvers: arguments.resolvers,
+        listen: Some(arguments.listen),
+        ..Config::new(arguments.api, Secret::new(key.trim()), arguments.work_dir)
+    };
+    let (socket, folder) = (arguments.engine_socket, arguments.sandbox_bin);
+    let lifecycle = Lifecycle::new();
+    let (stop, ended) = (lifecycle.draining(), lifecycle.clone());
+    let worker = lifecycle.spawn("worker", async move {
+        let connect = |owner: String| async move {
+            let settings = Settings {
+                socket,
+                owner,
+                binaries: Binaries::in_folder(&folder),
+            };
+            Containers::connect(&settings).await
+        };
+        let result = worker::run(config, stop, connect).await;
+        ended.stop();
+        result
+    });
+    lifecycle.run(GRACE).await?;
+    if worker.is_finished() {
+        worker.await??;
+    }
+    Ok(())
+}
+
+/// For handing leases back once stopping.
+const GRACE: Duration = Duration::from_secs(25);

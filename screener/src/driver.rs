@@ -1,0 +1,322 @@
+//! The thin shell around [`next`]: carries out its commands for one attempt and brings back what was observed.
+//!
+//! Every phase can be run again after a restart: names follow from the attempt, executions attach instead of starting
+//! twice, uploads overwrite. Dropping a driver stops nothing in the sandbox.
+
+mod account;
+mod agent;
+mod bundle;
+mod collect;
+mod execute;
+mod fetch;
+mod health;
+mod journal;
+mod live;
+mod pack;
+mod prepare;
+mod report;
+mod setup;
+mod spec;
+mod start;
+mod verify;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use assay_core::{
+    agent::Manifest,
+    cause::Cause,
+    clock::Clock,
+    control::proxy::Ledger,
+    limits::LimitSettings,
+    phase::Phase,
+    task::plan::{Plan, StepPlan},
+    wire::worker::Assignment,
+};
+use assay_engine::Engine;
+use tokio_util::sync::CancellationToken;
+
+use self::{journal::Journal, live::Live};
+use crate::{
+    evidence::{Command, Evidence},
+    next::next,
+    output::ship::Shipper,
+    platform::{self, Platform},
+    row::Row,
+};
+
+/// What all attempts of a worker share.
+pub struct Site<E> {
+    /// Where sandboxes run.
+    pub engine: Arc<E>,
+    /// The API.
+    pub platform: Platform,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Folders for archives and build contexts.
+    pub work_dir: PathBuf,
+    /// DNS servers that proxies ask.
+    pub resolvers: Vec<std::net::SocketAddr>,
+    /// Defaults and maxima of limits.
+    pub limits: LimitSettings,
+}
+
+/// What the worker's loops tell a driver.
+#[derive(Debug, Clone, Default)]
+pub struct Signals {
+    /// Somebody cancelled the run.
+    pub cancel: CancellationToken,
+    /// The lease is lost: touch nothing any more.
+    pub lost: CancellationToken,
+    /// The lease goes back: leave the sandbox alive.
+    pub handoff: CancellationToken,
+}
+
+/// How driving an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It is closed.
+    Reported(Cause),
+    /// Somebody else has it, or the API could not be reached for too long.
+    Lost,
+    /// It waits for another worker.
+    HandedOff,
+}
+
+/// Why a phase stops early.
+#[derive(Debug)]
+enum Halt {
+    /// The lease is lost.
+    Lost,
+    /// An observation that ends the phase.
+    Seen(Box<Evidence>),
+}
+
+impl From<Evidence> for Halt {
+    fn from(evidence: Evidence) -> Self {
+        Self::Seen(Box::new(evidence))
+    }
+}
+
+impl From<platform::Error> for Halt {
+    fn from(error: platform::Error) -> Self {
+        match error {
+            platform::Error::Lost => Self::Lost,
+            platform::Error::Call(_) | platform::Error::TooLong { .. } => {
+                Evidence::Store(error.to_string()).into()
+            }
+            platform::Error::File { .. } => Evidence::Bug(error.to_string()).into(),
+        }
+    }
+}
+
+/// Drives one attempt.
+pub struct Driver<E> {
+    site: Arc<Site<E>>,
+    assignment: Assignment,
+    row: Row,
+    journal: Journal,
+    signals: Signals,
+    folder: PathBuf,
+    plan: Option<Arc<Plan>>,
+    manifest: Option<Manifest>,
+    /// What the task archive holds.
+    files: Option<assay_core::archive::Files>,
+    live: Option<Arc<Live>>,
+    output: Option<Shipper>,
+    /// The phase under way was begun by a worker before this one.
+    adopting: bool,
+    /// The account of the sandbox in use when the phase began.
+    account: Ledger,
+}
+
+impl<E: Engine> Driver<E> {
+    /// A driver for an assignment, new or adopted.
+    pub fn new(site: Arc<Site<E>>, assignment: Assignment, signals: Signals) -> Self {
+        let row = Row::of(&assignment, &site.limits.default);
+        let folder = site
+            .work_dir
+            .join(format!("attempt-{}-{}", assignment.attempt, assignment.fence));
+        Self {
+            journal: Journal::new(&assignment),
+            row,
+            signals,
+            folder,
+            plan: None,
+            manifest: None,
+            files: None,
+            live: None,
+            output: None,
+            adopting: assignment
+                .adopted
+                .as_ref()
+                .is_some_and(|progress| progress.phase.is_some()),
+            account: Ledger::default(),
+            site,
+            assignment,
+        }
+    }
+
+    /// Drives the attempt to its report.
+    pub async fn drive(mut self) -> Ended {
+        let ended = self.steps().await;
+        self.output = None;
+        if let Err(error) = tokio::fs::remove_dir_all(&self.folder).await {
+            tracing::debug!(%error, "nothing to remove");
+        }
+        ended
+    }
+
+    async fn steps(&mut self) -> Ended {
+        let mut evidence = Vec::new();
+        loop {
+            let commands = next(&self.row, &evidence);
+            for command in commands {
+                match command {
+                    Command::Save(row) => {
+                        self.row = *row;
+                        self.adopting = false;
+                    }
+                    Command::Run { limit, .. } => match self.phase(limit).await {
+                        Ok(found) => evidence = found,
+                        Err(ended) => return ended,
+                    },
+                    Command::Report(closing) => return self.report(closing).await,
+                }
+            }
+        }
+    }
+
+    /// Runs the phase of the row under its deadline.
+    async fn phase(&mut self, limit: Duration) -> Result<Vec<Evidence>, Ended> {
+        let phase = self.row.phase;
+        let left = self.time_left();
+        // The phase's own limit is kept inside the sandbox; this one catches what does not answer.
+        let deadline = limit + SLACK;
+        let over = if left < deadline && phase != Phase::Report {
+            Evidence::Expired
+        } else {
+            Evidence::Overdue
+        };
+        let deadline = if phase == Phase::Report {
+            deadline
+        } else {
+            deadline.min(left)
+        };
+        let signals = self.signals.clone();
+        let run = Box::pin(tokio::time::timeout(deadline, self.observe(phase, limit)));
+        // cancel-safe: a phase that is dropped can be run again, and its sandbox is named by the attempt.
+        let seen = tokio::select! {
+            biased;
+            () = signals.lost.cancelled() => return Err(Ended::Lost),
+            () = signals.handoff.cancelled(), if phase != Phase::Report => return Err(Ended::HandedOff),
+            () = signals.cancel.cancelled(), if phase != Phase::Report => vec![Evidence::Cancelled],
+            seen = run => match seen {
+                Ok(Ok(seen)) => seen,
+                Ok(Err(Halt::Lost)) => return Err(Ended::Lost),
+                Ok(Err(Halt::Seen(evidence))) => vec![*evidence],
+                Err(_) => vec![over],
+            },
+        };
+        let seen = self.with_state(seen).await;
+        self.end_phase(&seen).await?;
+        Ok(seen)
+    }
+
+    async fn observe(&mut self, phase: Phase, limit: Duration) -> Result<Vec<Evidence>, Halt> {
+        self.begin_phase(limit).await?;
+        match phase {
+            Phase::Prepare => self.prepare().await,
+            Phase::Start => self.start().await,
+            Phase::Health => self.health().await,
+            Phase::Setup => self.setup().await,
+            Phase::Agent => self.agent().await,
+            Phase::Collect => self.collect().await,
+            Phase::Verify => self.verify().await,
+            Phase::Report => self.last_uploads().await,
+        }
+    }
+
+    async fn begin_phase(&mut self, limit: Duration) -> Result<(), Halt> {
+        let now = self.site.clock.now();
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let deadline = i64::try_from(limit_ms)
+            .ok()
+            .and_then(|ms| now.checked_add(jiff::SignedDuration::from_millis(ms)).ok());
+        self.journal.phase_deadline = deadline;
+        let kind = if self.adopting {
+            "phase_adopted"
+        } else {
+            "phase_started"
+        };
+        self.journal
+            .note(&self.row, now, kind, serde_json::json!({ "limit_ms": limit_ms }));
+        self.journal.flush(&self.site.platform, &self.row).await?;
+        self.output = Some(Shipper::start(
+            &self.site.platform,
+            self.assignment.attempt,
+            self.assignment.fence,
+            (self.row.step, self.row.phase),
+            self.journal.stored(),
+        ));
+        Ok(())
+    }
+
+    /// Stores what is left of the output and notes how the phase ended. The event goes with the next write.
+    async fn end_phase(&mut self, seen: &[Evidence]) -> Result<(), Ended> {
+        let now = self.site.clock.now();
+        if let Some(output) = self.output.take() {
+            let shipped = output.finish(OUTPUT_PATIENCE).await.map_err(|_| Ended::Lost)?;
+            for (stream, gap) in &shipped.gaps {
+                let data = serde_json::json!({ "stream": stream.name(), "from": gap.from, "to": gap.to });
+                self.journal.note(&self.row, now, "output_gap", data);
+            }
+            if shipped.unstored {
+                self.journal
+                    .note(&self.row, now, "output_unstored", serde_json::Value::Null);
+            }
+        }
+        let data = serde_json::json!({ "evidence": seen.iter().map(journal::told).collect::<Vec<_>>() });
+        self.journal.note(&self.row, now, "phase_ended", data);
+        Ok(())
+    }
+
+    /// Adds what the engine says where something in the sandbox did not answer or died.
+    async fn with_state(&self, mut seen: Vec<Evidence>) -> Vec<Evidence> {
+        let doubtful = seen.iter().any(|item| {
+            matches!(
+                item,
+                Evidence::Silent(_) | Evidence::NotSwitched(_) | Evidence::Overdue | Evidence::Expired
+            ) || matches!(item, Evidence::Ended(_, end) if end.outcome == assay_core::control::runner::Outcome::ProxyLost)
+        });
+        if let Some(live) = self.live.as_ref().filter(|_| doubtful) {
+            let asked = tokio::time::timeout(STATE_TIMEOUT, self.site.engine.evidence(&live.name())).await;
+            match asked {
+                Ok(Ok(state)) => seen.push(Evidence::Sandbox(state)),
+                Ok(Err(error)) => tracing::warn!(%error, "the engine does not know the sandbox's state"),
+                Err(_) => tracing::warn!("the engine does not answer"),
+            }
+        }
+        seen
+    }
+
+    fn time_left(&self) -> Duration {
+        let left = self.assignment.deadline.duration_since(self.site.clock.now());
+        Duration::try_from(left).unwrap_or_default()
+    }
+
+    fn plan(&self) -> Result<Arc<Plan>, Halt> {
+        let missing = || Evidence::Bug("the task is not read".to_owned()).into();
+        self.plan.clone().ok_or_else(missing)
+    }
+
+    fn step_plan(&self) -> Result<StepPlan, Halt> {
+        let index = usize::try_from(self.row.step).unwrap_or(usize::MAX);
+        let missing = || Evidence::Bug(format!("the task has no step {index}")).into();
+        self.plan()?.steps.get(index).cloned().ok_or_else(missing)
+    }
+}
+
+/// For uploads, downloads and answers on top of a phase's own limit.
+const SLACK: Duration = Duration::from_mins(2);
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(30);
+const STATE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,174 @@
+//! Phase `collect`: hooks, then what is kept of the agent's work: artifacts, and the diff of a `patch` agent.
+
+use std::path::{Path, PathBuf};
+
+use assay_core::{
+    agent::Contract,
+    control::runner::{Collect, EntryKind},
+    digest::Digest,
+    patch,
+    task::plan::Mode,
+    wire::worker::PutArtifact,
+};
+use assay_engine::Engine;
+
+use super::{
+    Driver, Halt,
+    bundle::DIFF,
+    execute::Job,
+    live::{Collected, Live},
+};
+use crate::{
+    evidence::{Evidence, PatchState},
+    platform::transfer,
+    row::seconds,
+};
+
+impl<E: Engine> Driver<E> {
+    pub(super) async fn collect(&mut self) -> Result<Vec<Evidence>, Halt> {
+        let live = self.main().await?;
+        let step = self.step_plan()?;
+        for (number, hook) in step.collect.iter().enumerate() {
+            let job = Job {
+                user: hook.user.as_ref().map(ToString::to_string),
+                ..Job::shell(
+                    &format!("hook {number}"),
+                    &hook.command,
+                    seconds(hook.timeout_sec),
+                )
+            };
+            self.execute(&live, job).await?;
+        }
+        if matches!(step.verifier.mode, Mode::Separate(_)) {
+            // No process of the agent may change what is taken while it is taken.
+            live.kill().await?;
+        }
+        self.collect_artifacts(&live).await?;
+        if self.assignment.contract == Contract::Patch {
+            return self.collect_diff(&live).await;
+        }
+        Ok(vec![Evidence::Collected])
+    }
+
+    async fn collect_artifacts(&mut self, live: &Live) -> Result<(), Halt> {
+        let artifacts = self.step_plan()?.artifacts;
+        let workdir = live.workdir();
+        let declared = artifacts
+            .iter()
+            .map(|artifact| absolute(&workdir, &artifact.source));
+        let paths = declared.chain(["/logs/agent".to_owned()]);
+        let request = Collect {
+            paths: paths.collect(),
+            exclude: artifacts
+                .iter()
+                .flat_map(|artifact| artifact.exclude.clone())
+                .collect(),
+            max_bytes: MAX_ARTIFACT_BYTES,
+            max_entries: MAX_ENTRIES,
+        };
+        let file = self.folder.join("artifacts.tar");
+        match live.collect(&request, &file).await? {
+            Collected::TooBig(message) => {
+                let now = self.site.clock.now();
+                let data = serde_json::json!({ "detail": message });
+                self.journal.note(&self.row, now, "artifacts_too_big", data);
+                Ok(())
+            }
+            Collected::Here(manifest) => {
+                let any = manifest.entries.iter().any(|entry| entry.kind == EntryKind::File);
+                if any {
+                    self.store(&self.step_name("artifacts.tar"), "application/x-tar", &file)
+                        .await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn collect_diff(&mut self, live: &Live) -> Result<Vec<Evidence>, Halt> {
+        let state = match self.fetch_diff(live).await? {
+            None => PatchState::Missing,
+            Some(diff) => match patch::check(&diff) {
+                Err(patch::InvalidPatch::Empty) => PatchState::Missing,
+                Err(error) => PatchState::Invalid(error.to_string()),
+                Ok(text) => {
+                    let file = self.diff_file();
+                    tokio::fs::write(&file, text.as_bytes())
+                        .await
+                        .map_err(super::fetch::local(&file))?;
+                    self.row.memo.patch = Some(Digest::of(text.as_bytes()));
+                    self.store(&self.step_name("patch.diff"), "text/x-diff", &file)
+                        .await?;
+                    PatchState::Good
+                }
+            },
+        };
+        Ok(vec![Evidence::Patch(state), Evidence::Collected])
+    }
+
+    /// The bytes of the diff in the sandbox; `None` when there is none.
+    pub(super) async fn fetch_diff(&mut self, live: &Live) -> Result<Option<Vec<u8>>, Halt> {
+        let request = Collect {
+            paths: vec![DIFF.to_owned()],
+            exclude: Vec::new(),
+            max_bytes: patch::MAX_BYTES as u64 + 1,
+            max_entries: 8,
+        };
+        let tar = self.folder.join("diff.tar");
+        match live.collect(&request, &tar).await? {
+            // Longer than any diff that is taken: the check tells it.
+            Collected::TooBig(_) => Ok(Some(vec![b' '; patch::MAX_BYTES + 1])),
+            Collected::Here(_) => super::live::file_in(&tar, DIFF, patch::MAX_BYTES + 1).await,
+        }
+    }
+
+    /// Where the diff lies on this machine.
+    pub(super) fn diff_file(&self) -> PathBuf {
+        self.folder.join("patch.diff")
+    }
+
+    /// The name of an artifact of this step.
+    pub(super) fn step_name(&self, name: &str) -> String {
+        let several = self
+            .row
+            .memo
+            .outline
+            .as_ref()
+            .is_some_and(|outline| outline.steps.len() > 1);
+        if several {
+            format!("step-{}-{name}", self.row.step)
+        } else {
+            name.to_owned()
+        }
+    }
+
+    /// Uploads a file as an artifact.
+    pub(super) async fn store(&mut self, name: &str, media_type: &str, file: &Path) -> Result<(), Halt> {
+        let (size_bytes, digest) = transfer::measure(file).await?;
+        let body = PutArtifact {
+            fence: self.assignment.fence,
+            name: name.to_owned(),
+            media_type: media_type.to_owned(),
+            size_bytes,
+            digest,
+        };
+        let upload = self
+            .site
+            .platform
+            .artifact(self.assignment.attempt, &body)
+            .await?;
+        transfer::put(&upload.url, media_type, size_bytes, file).await?;
+        Ok(())
+    }
+}
+
+pub(super) fn absolute(workdir: &str, path: &str) -> String {
+    if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("{}/{path}", workdir.trim_end_matches('/'))
+    }
+}
+
+const MAX_ARTIFACT_BYTES: u64 = 2 << 30;
+const MAX_ENTRIES: u64 = 100_000;

@@ -1,0 +1,300 @@
+//! A live sandbox: its runner and its proxy, and what their refusals mean.
+
+use std::{collections::BTreeMap, io, path::Path, time::Duration};
+
+use assay_core::{
+    control::{
+        proxy::Ledger,
+        runner::{Collect, Execute, Manifest},
+    },
+    id::{ExecId, Fence},
+    phase::EgressPhase,
+};
+use assay_engine::{Sandbox, SandboxRef};
+use assay_runtime::control::{Error, ProxyClient, RunnerClient};
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::io::AsyncWriteExt as _;
+
+use super::{Halt, fetch::local};
+use crate::{
+    evidence::{EngineFault, Evidence},
+    row::Base,
+};
+
+pub(super) use assay_runtime::control::Events;
+
+/// A sandbox that answers.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) sandbox: Sandbox,
+    runner: RunnerClient,
+    proxy: ProxyClient,
+    surroundings: Surroundings,
+}
+
+/// What the task says about everything that runs in a sandbox.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Surroundings {
+    /// Over the image's environment.
+    pub(super) env: BTreeMap<String, String>,
+    /// Instead of the image's working directory.
+    pub(super) workdir: Option<String>,
+}
+
+/// What came of a collection.
+#[derive(Debug)]
+pub(super) enum Collected {
+    /// It is in the file.
+    Here(Manifest),
+    /// It is more than may be collected.
+    TooBig(String),
+}
+
+/// What a proxy keeps as proof.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Proof {
+    /// The write-ahead log.
+    Ledger,
+    /// The audit.
+    Audit,
+}
+
+impl Live {
+    pub(super) fn new(sandbox: Sandbox, seed: &[u8; 32], fence: Fence, surroundings: Surroundings) -> Self {
+        let id = sandbox.name.sandbox;
+        Self {
+            runner: RunnerClient::new(sandbox.runner, id, fence, seed),
+            proxy: ProxyClient::new(sandbox.proxy, id, fence, seed),
+            sandbox,
+            surroundings,
+        }
+    }
+
+    pub(super) fn name(&self) -> SandboxRef {
+        self.sandbox.name
+    }
+
+    /// The task's working directory, or the image's.
+    pub(super) fn workdir(&self) -> String {
+        let of_image = Some(&self.sandbox.workdir).filter(|path| !path.is_empty());
+        self.surroundings
+            .workdir
+            .as_ref()
+            .or(of_image)
+            .map_or_else(|| "/".to_owned(), Clone::clone)
+    }
+
+    /// The image's user; `None` for root.
+    pub(super) fn image_user(&self) -> Option<String> {
+        Some(self.sandbox.user.clone()).filter(|user| !user.is_empty())
+    }
+
+    /// The image's environment and the task's over it.
+    pub(super) fn env(&self) -> BTreeMap<String, String> {
+        let mut env = self.sandbox.env.clone();
+        env.extend(self.surroundings.env.clone());
+        env
+    }
+
+    /// Waits until the runner takes a phase.
+    pub(super) async fn wait_ready(&self, patience: Duration) -> Result<(), Halt> {
+        let start = tokio::time::Instant::now();
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let reason = match self.runner.health().await {
+                Ok(health) if health.ready => return Ok(()),
+                Ok(health) => health
+                    .reason
+                    .unwrap_or_else(|| "the runner is not ready".to_owned()),
+                Err(error) => error.to_string(),
+            };
+            if start.elapsed() > patience {
+                let message = format!(
+                    "the sandbox took no phase within {} s: {reason}",
+                    patience.as_secs()
+                );
+                return Err(Evidence::Engine(EngineFault::Other, message).into());
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(100));
+        }
+    }
+
+    /// Does the runner still answer?
+    pub(super) async fn answers(&self) -> bool {
+        self.runner.health().await.is_ok()
+    }
+
+    pub(super) async fn put(&self, root: &str, tar: &Path) -> Result<(), Halt> {
+        let mut result = self.runner.put_files(root, None, tar).await;
+        if result.as_ref().is_err_and(Error::is_transient) {
+            result = self.runner.put_files(root, None, tar).await;
+        }
+        result.map(|_| ()).map_err(|error| silent("upload", &error))
+    }
+
+    pub(super) async fn execute(&self, request: &Execute) -> Result<Events, Halt> {
+        let mut result = self.runner.execute(request).await;
+        if result.as_ref().is_err_and(Error::is_transient) {
+            // The id makes the second one attach where the first arrived.
+            result = self.runner.execute(request).await;
+        }
+        result.map_err(|error| silent("execute", &error))
+    }
+
+    /// `None` where the runner does not know the execution.
+    pub(super) async fn attach(&self, exec: ExecId, from: Base) -> Result<Option<Events>, Halt> {
+        self.runner
+            .attach(exec, from.stdout, from.stderr)
+            .await
+            .map_err(|error| silent("attach", &error))
+    }
+
+    pub(super) async fn kill(&self) -> Result<(), Halt> {
+        self.runner.kill().await.map_err(|error| silent("kill", &error))
+    }
+
+    /// Collects into a file.
+    pub(super) async fn collect(&self, request: &Collect, into: &Path) -> Result<Collected, Halt> {
+        let mut collection = match self.runner.collect(request).await {
+            Ok(collection) => collection,
+            Err(error) if error.status() == Some(StatusCode::PAYLOAD_TOO_LARGE) => {
+                return Ok(Collected::TooBig(error.to_string()));
+            }
+            Err(error) => return Err(silent("collect", &error)),
+        };
+        let mut file = tokio::fs::File::create(into).await.map_err(local(into))?;
+        // Headers of entries, and the manifest, come on top of the content.
+        let most = request.max_bytes + request.max_entries.saturating_mul(ENTRY_BYTES);
+        let mut taken = 0;
+        while let Some(bytes) = collection
+            .next()
+            .await
+            .map_err(|error| silent("collect", &error))?
+        {
+            taken += bytes.len() as u64;
+            if taken > most {
+                return Ok(Collected::TooBig(
+                    "the sandbox sent more than it announced".to_owned(),
+                ));
+            }
+            file.write_all(&bytes).await.map_err(local(into))?;
+        }
+        file.flush().await.map_err(local(into))?;
+        let text = file_in(into, MANIFEST, MAX_MANIFEST_BYTES)
+            .await?
+            .unwrap_or_default();
+        serde_json::from_slice(&text)
+            .map(Collected::Here)
+            .map_err(|error| Evidence::Silent(format!("collect: no manifest: {error}")).into())
+    }
+
+    pub(super) async fn switch(&self, generation: u64, phase: EgressPhase) -> Result<(), Halt> {
+        self.proxy
+            .switch(generation, phase)
+            .await
+            .map(|_| ())
+            .map_err(|error| {
+                Evidence::NotSwitched(format!("the proxy did not switch to {phase}: {error}")).into()
+            })
+    }
+
+    pub(super) async fn ledger(&self) -> Result<Ledger, Halt> {
+        let mut result = self.proxy.ledger().await;
+        if result.as_ref().is_err_and(Error::is_transient) {
+            result = self.proxy.ledger().await;
+        }
+        result.map_err(|error| silent("the proxy's account", &error))
+    }
+
+    /// Appends to a file what the proxy has written since.
+    pub(super) async fn pull(&self, proof: Proof, into: &Path) -> Result<(), Halt> {
+        let mut file = tokio::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(into)
+            .await
+            .map_err(local(into))?;
+        let mut offset = file.metadata().await.map_err(local(into))?.len();
+        loop {
+            let bytes: Result<Bytes, Error> = match proof {
+                Proof::Ledger => self.proxy.log(offset).await,
+                Proof::Audit => self.proxy.audit(offset).await,
+            };
+            let bytes = bytes.map_err(|error| silent("the proxy's log", &error))?;
+            if bytes.is_empty() {
+                return file.flush().await.map_err(local(into));
+            }
+            offset += bytes.len() as u64;
+            file.write_all(&bytes).await.map_err(local(into))?;
+        }
+    }
+
+    /// Lets the proxy end. It is about to be removed, so its answer does not matter.
+    pub(super) async fn collected(&self) {
+        if let Err(error) = self.proxy.collected().await {
+            tracing::debug!(%error, "the proxy was not told");
+        }
+    }
+}
+
+fn silent(what: &str, error: &Error) -> Halt {
+    Evidence::Silent(format!("{what}: {error}")).into()
+}
+
+/// The content of one file of a tar; `None` when it has no regular file of that path. At most `most` bytes are read.
+pub(super) async fn file_in(tar: &Path, path: &str, most: usize) -> Result<Option<Vec<u8>>, Halt> {
+    let (from, wanted) = (tar.to_owned(), path.trim_start_matches('/').to_owned());
+    tokio::task::spawn_blocking(move || read_entry(&from, &wanted, most))
+        .await
+        .map_err(|error| Evidence::Bug(error.to_string()))?
+        // The tar comes out of the sandbox: what is no tar is no answer.
+        .map_err(|error| Evidence::Silent(format!("a collection cannot be read: {error}")).into())
+}
+
+fn read_entry(tar: &Path, wanted: &str, most: usize) -> io::Result<Option<Vec<u8>>> {
+    use std::io::Read as _;
+    let mut archive = tar::Archive::new(io::BufReader::new(std::fs::File::open(tar)?));
+    for entry in archive.entries()? {
+        let entry = entry?;
+        let found = entry
+            .path()?
+            .to_string_lossy()
+            .trim_start_matches("./")
+            .to_owned();
+        if found == wanted && entry.header().entry_type().is_file() {
+            let mut content = Vec::new();
+            entry.take(most as u64).read_to_end(&mut content)?;
+            return Ok(Some(content));
+        }
+    }
+    Ok(None)
+}
+
+/// Copies a collection without its manifest, to be unpacked in another sandbox.
+pub(super) async fn without_manifest(from: &Path, into: &Path) -> io::Result<()> {
+    let (from, into) = (from.to_owned(), into.to_owned());
+    tokio::task::spawn_blocking(move || {
+        let mut archive = tar::Archive::new(io::BufReader::new(std::fs::File::open(from)?));
+        let mut copy = tar::Builder::new(io::BufWriter::new(std::fs::File::create(into)?));
+        for entry in archive.entries()?.skip(1) {
+            let mut entry = entry?;
+            let path = entry.path()?.into_owned();
+            let mut header = entry.header().clone();
+            if let Some(target) = entry.link_name()?.filter(|_| header.entry_type().is_symlink()) {
+                copy.append_link(&mut header, path, target)?;
+            } else {
+                copy.append_data(&mut header, path, &mut entry)?;
+            }
+        }
+        io::Write::flush(&mut copy.into_inner()?)
+    })
+    .await
+    .map_err(io::Error::other)?
+}
+
+const MANIFEST: &str = "manifest.json";
+const MAX_MANIFEST_BYTES: usize = 64 << 20;
+/// Header, long name and padding of an entry, and its line in the manifest.
+const ENTRY_BYTES: u64 = 16 << 10;

@@ -1,0 +1,162 @@
+//! Phase `report`: the last uploads, then the one call that closes the attempt, then the sandbox goes.
+
+use std::time::Duration;
+
+use assay_core::{cause::Cause, wire::worker::Report};
+use assay_engine::{Engine, SandboxRef};
+
+use super::{
+    Driver, Ended, Halt,
+    live::{Live, Surroundings},
+};
+use crate::{
+    derive::{self, Place},
+    evidence::Evidence,
+    platform,
+    row::Closing,
+};
+
+impl<E: Engine> Driver<E> {
+    pub(super) async fn last_uploads(&mut self) -> Result<Vec<Evidence>, Halt> {
+        self.find_quietly().await;
+        if let Some(live) = self.live.clone() {
+            let before = self.row.memo.last.clone();
+            let read = tokio::time::timeout(PROOF_TIMEOUT, async {
+                self.keep_proofs(&live, "").await?;
+                self.account = before;
+                self.agent_account(&live).await
+            });
+            // What cannot be read any more counts as spent; the report says so.
+            match read.await {
+                Ok(Ok(_)) => {}
+                Ok(Err(Halt::Lost)) => return Err(Halt::Lost),
+                Ok(Err(_)) | Err(_) => self.close_account(),
+            }
+        } else if self.journal.sandbox.is_some() {
+            self.close_account();
+        }
+        if self.cause() == Some(Cause::Cancelled) {
+            self.destroy().await;
+        }
+        self.upload_proofs().await?;
+        Ok(vec![Evidence::Stored])
+    }
+
+    fn cause(&self) -> Option<Cause> {
+        self.row.memo.closing.as_ref().map(|closing| closing.cause)
+    }
+
+    /// The sandbox of an adopted attempt, if it is still there.
+    async fn find_quietly(&mut self) {
+        let Some(sandbox) = self.journal.sandbox.filter(|_| self.live.is_none()) else {
+            return;
+        };
+        let name = SandboxRef { sandbox };
+        let found = tokio::time::timeout(PROOF_TIMEOUT, self.site.engine.find(&name)).await;
+        if let Ok(Ok(Some(sandbox))) = found
+            && let Some(seed) = derive::seed(&self.assignment.seed, Place::Main)
+        {
+            let live = Live::new(sandbox, &seed, self.assignment.fence, Surroundings::default());
+            self.live = Some(std::sync::Arc::new(live));
+        }
+    }
+
+    /// A sandbox that was lost closes its account at the most that it can have spent.
+    fn close_account(&mut self) {
+        let memo = &mut self.row.memo;
+        let budget = self.assignment.budget;
+        memo.ledger.budget = budget;
+        memo.ledger.reserved = assay_core::money::PicoUsd::ZERO;
+        memo.ledger.unresolved = budget.saturating_sub(memo.ledger.settled);
+    }
+
+    async fn upload_proofs(&mut self) -> Result<(), Halt> {
+        let Ok(mut names) = tokio::fs::read_dir(&self.folder).await else {
+            return Ok(());
+        };
+        let mut proofs = Vec::new();
+        while let Ok(Some(entry)) = names.next_entry().await {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let empty = entry.metadata().await.is_ok_and(|metadata| metadata.len() == 0);
+            if entry.path().extension().is_some_and(|end| end == "jsonl") && !empty {
+                proofs.push((name, entry.path()));
+            }
+        }
+        for (name, path) in proofs {
+            self.store(&name, "application/jsonl", &path).await?;
+        }
+        Ok(())
+    }
+
+    /// Closes the attempt, then removes its sandboxes.
+    pub(super) async fn report(&mut self, closing: Closing) -> Ended {
+        if let Err(error) = self.journal.flush(&self.site.platform, &self.row).await {
+            if matches!(error, platform::Error::Lost) {
+                return Ended::Lost;
+            }
+            tracing::warn!(%error, "the last events are not stored");
+        }
+        let memo = &self.row.memo;
+        let body = Report {
+            fence: self.assignment.fence,
+            cause: closing.cause,
+            detail: closing.detail,
+            rewards: closing.rewards,
+            score: closing.score,
+            verifier_mode: memo.mode.map(|mode| mode.name().to_owned()),
+            ledger: memo.ledger.clone(),
+            verifier_ledger: memo.verifier_ledger.clone(),
+            usage: memo.usage,
+        };
+        match self.site.platform.report(self.assignment.attempt, &body).await {
+            Ok(()) => {
+                self.destroy().await;
+                Ended::Reported(closing.cause)
+            }
+            Err(error) => {
+                tracing::error!(%error, attempt.id = %self.assignment.attempt, "the report did not arrive");
+                Ended::Lost
+            }
+        }
+    }
+
+    /// Removes every sandbox of the attempt. What cannot be removed now is found by the reconciler.
+    async fn destroy(&mut self) {
+        if let Some(live) = self.live.take() {
+            live.collected().await;
+        }
+        let steps = self
+            .row
+            .memo
+            .outline
+            .as_ref()
+            .map_or(0, |outline| outline.steps.len());
+        let separate = |step: &u32| {
+            let outline = self.row.memo.outline.as_ref();
+            outline.is_some_and(|outline| {
+                usize::try_from(*step)
+                    .ok()
+                    .and_then(|step| outline.steps.get(step))
+                    .is_some_and(|step| step.separate)
+            })
+        };
+        let verifiers = (0..u32::try_from(steps).unwrap_or(0))
+            .filter(separate)
+            .map(Place::Verifier);
+        for place in [Place::Main].into_iter().chain(verifiers) {
+            let name = SandboxRef {
+                sandbox: derive::sandbox(self.assignment.attempt, place),
+            };
+            match tokio::time::timeout(DESTROY_TIMEOUT, self.site.engine.destroy(&name)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "the sandbox stays for the reconciler"),
+                Err(_) => {
+                    tracing::warn!("the sandbox could not be removed in time; it stays for the reconciler");
+                }
+            }
+        }
+    }
+}
+
+const PROOF_TIMEOUT: Duration = Duration::from_secs(3);
+const DESTROY_TIMEOUT: Duration = Duration::from_mins(1);

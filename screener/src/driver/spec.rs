@@ -1,0 +1,165 @@
+//! What an engine is asked for, from assignment and plan: egress by phase, purses, keys, limits. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
+use assay_core::{
+    control::{
+        init::{Backend, InitConfig},
+        proxy::{ProxyAssignment, Purse},
+        runner::RunnerConfig,
+        signature::Signer,
+    },
+    digest::hex,
+    egress::Egress,
+    limits::Limits,
+    money::PicoUsd,
+    phase::EgressPhase,
+    price::ModelSlug,
+    task::plan::{Mode, Plan, StepPlan},
+    upstream::Secret,
+    wire::worker::Assignment,
+};
+use assay_engine::{BuildNetwork, BuildProxy, ImageRef, Resources, SandboxFiles, SandboxSpec};
+
+use crate::{
+    derive::{self, Place},
+    row::seconds,
+};
+
+/// What a sandbox is made from.
+#[derive(Clone, Copy)]
+pub(super) struct Ingredients<'a> {
+    pub(super) assignment: &'a Assignment,
+    pub(super) plan: &'a Plan,
+    /// The step under way.
+    pub(super) step: &'a StepPlan,
+    pub(super) resolvers: &'a [SocketAddr],
+}
+
+impl Ingredients<'_> {
+    /// A sandbox for the agent or for a separate verifier. `None` when the attempt's seed is none.
+    pub(super) fn sandbox(&self, place: Place, image: ImageRef, phase: EgressPhase) -> Option<SandboxSpec> {
+        let limits = match (place, &self.step.verifier.mode) {
+            (Place::Verifier(_), Mode::Separate(own)) => &own.limits,
+            (Place::Main | Place::Build | Place::Verifier(_), _) => &self.plan.limits,
+        };
+        Some(SandboxSpec {
+            sandbox: derive::sandbox(self.assignment.attempt, place),
+            run: self.assignment.run,
+            attempt: self.assignment.attempt,
+            image,
+            resources: resources(limits),
+            files: self.files(place, phase)?,
+            start_timeout: seconds(limits.start_sec),
+        })
+    }
+
+    /// What a build may reach. `None` when the attempt's seed is none.
+    pub(super) fn build_network(&self, egress: &Egress) -> Option<BuildNetwork> {
+        if *egress == Egress::None {
+            return Some(BuildNetwork::None);
+        }
+        let mut files = self.files(Place::Build, EgressPhase::Build)?;
+        files.proxy.egress.insert(EgressPhase::Build, egress.clone());
+        Some(BuildNetwork::Through(Box::new(BuildProxy {
+            egress: egress.clone(),
+            files,
+            attempt: self.assignment.attempt,
+            run: self.assignment.run,
+        })))
+    }
+
+    fn files(&self, place: Place, phase: EgressPhase) -> Option<SandboxFiles> {
+        let seed = derive::seed(&self.assignment.seed, place)?;
+        let signer = Signer::new(&seed);
+        let sandbox = derive::sandbox(self.assignment.attempt, place);
+        let phases: &[EgressPhase] = match place {
+            Place::Main => &[EgressPhase::Setup, EgressPhase::Agent, EgressPhase::Verify],
+            Place::Verifier(_) => &[EgressPhase::Verify],
+            Place::Build => &[EgressPhase::Build],
+        };
+        let of_phases = |purse: fn(&Self, EgressPhase) -> Option<Purse>| {
+            phases
+                .iter()
+                .filter_map(|phase| Some((*phase, purse(self, *phase)?)))
+                .collect::<BTreeMap<_, _>>()
+        };
+        let purses = of_phases(Self::purse);
+        Some(SandboxFiles {
+            init: InitConfig {
+                hold: true,
+                backend: Backend::Auto,
+            },
+            proxy: ProxyAssignment {
+                sandbox,
+                run: self.assignment.run,
+                fence: self.assignment.fence,
+                public_key: signer.public_key(),
+                mac_key: Secret::new(hex(&signer.mac_key())),
+                egress: phases.iter().map(|phase| (*phase, self.egress(*phase))).collect(),
+                phase,
+                upstreams: if purses.is_empty() {
+                    Vec::new()
+                } else {
+                    self.assignment.upstreams.clone()
+                },
+                purses,
+                prices: self.assignment.prices.models.clone(),
+                price_version: self.assignment.prices.version.clone(),
+                resolvers: self.resolvers.to_vec(),
+                fixed_addresses: BTreeMap::new(),
+                extra_roots_pem: None,
+            },
+            runner: RunnerConfig {
+                sandbox,
+                public_key: signer.public_key(),
+                fence: self.assignment.fence,
+                proxy: true,
+                max_pids: self.plan.limits.pids.saturating_sub(RESERVED_PIDS).max(16),
+            },
+        })
+    }
+
+    fn egress(&self, phase: EgressPhase) -> Egress {
+        match phase {
+            EgressPhase::Build => self.plan.build_egress.clone(),
+            EgressPhase::Setup => self.plan.setup_egress.clone(),
+            EgressPhase::Agent => self.step.agent.egress.clone(),
+            EgressPhase::Verify => self.step.verifier.egress.clone(),
+        }
+    }
+
+    /// A phase without models has no purse.
+    fn purse(&self, phase: EgressPhase) -> Option<Purse> {
+        let policy = &self.assignment.policy;
+        let (models, budget): (&BTreeSet<ModelSlug>, PicoUsd) = match phase {
+            EgressPhase::Agent => (&policy.models.allow, self.assignment.budget),
+            EgressPhase::Verify => (&policy.verifier.models, self.assignment.verifier_budget),
+            EgressPhase::Build | EgressPhase::Setup => return None,
+        };
+        (!models.is_empty()).then(|| Purse {
+            budget,
+            models: models.clone(),
+            deny_fields: policy.models.deny_fields.clone(),
+            max_requests: policy.budget.max_requests,
+            max_tokens: policy.budget.max_tokens,
+            max_parallel: policy.budget.max_parallel,
+            seed: policy.models.seed,
+        })
+    }
+}
+
+fn resources(limits: &Limits) -> Resources {
+    Resources {
+        cpu_milli: limits.cpu_milli,
+        memory_bytes: limits.memory_mb << 20,
+        pids: limits.pids,
+        disk_bytes: limits.storage_mb << 20,
+    }
+}
+
+/// Tasks that the runner keeps for itself.
+const RESERVED_PIDS: u64 = 16;
