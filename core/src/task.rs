@@ -6,6 +6,7 @@
 pub mod config;
 mod document;
 mod folder;
+mod lint;
 mod parse;
 pub mod plan;
 pub mod template;

@@ -1,6 +1,8 @@
 //! `allowed_hosts`: names, `*.suffix`, addresses and ranges, written in one way.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
 
 use super::{InvalidTask, Value};
 
@@ -23,8 +25,8 @@ pub(super) fn read(value: &Value<'_, '_>) -> Result<Vec<String>, InvalidTask> {
 fn normal(host: &str) -> Option<String> {
     let host = host.trim().to_lowercase();
     let host = host.trim_end_matches('.');
-    if let Some((address, _)) = host.split_once('/') {
-        return range(host, address);
+    if let Some((address, prefix)) = host.split_once('/') {
+        return range(address, prefix);
     }
     if host.contains(':') {
         return host.parse::<Ipv6Addr>().ok().map(|address| address.to_string());
@@ -37,10 +39,18 @@ fn normal(host: &str) -> Option<String> {
     name.split('.').all(is_label).then(|| host.to_owned())
 }
 
-/// A range whose address has no bit set beyond its prefix.
-fn range(host: &str, address: &str) -> Option<String> {
+/// A range whose address has no bit set beyond its prefix. The prefix may be written as a mask.
+fn range(address: &str, prefix: &str) -> Option<String> {
+    if prefix.starts_with('+') {
+        return None;
+    }
     let address: IpAddr = address.parse().ok()?;
-    let net: ipnet::IpNet = host.parse().ok()?;
+    let net = match (address, prefix.parse::<Ipv4Addr>()) {
+        (IpAddr::V4(_), Ok(mask)) => IpNet::with_netmask(address, mask.into())
+            .or_else(|_| IpNet::with_netmask(address, (!mask).into()))
+            .ok()?,
+        _ => IpNet::new(address, prefix.parse().ok()?).ok()?,
+    };
     (net.network() == address).then(|| net.to_string())
 }
 
