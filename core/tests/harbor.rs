@@ -3,6 +3,8 @@
 //! Needs `ASSAY_HARBOR_PYTHON`, an interpreter with `harbor==0.25.0` (`tests/harbor/setup.sh` prints one).
 //! Not compared are documents that only TOML 1.1 allows, and numbers that JSON cannot say.
 
+#![expect(clippy::unwrap_used, reason = "a test's own preparations cannot fail")]
+
 use std::{
     fmt::Write as _,
     io::Write as _,
