@@ -1,7 +1,8 @@
 //! Harbor's own parser and ours, over a generated corpus of `task.toml`: the same accepted or refused, the same values.
 //!
 //! Needs `ASSAY_HARBOR_PYTHON`, an interpreter with `harbor==0.25.0` (`tests/harbor/setup.sh` prints one).
-//! Not compared are documents that only TOML 1.1 allows, and numbers that JSON cannot say.
+//! Not compared are documents that only TOML 1.1 allows, numbers that JSON cannot say, and IPv4 addresses mapped into
+//! IPv6, which each version of Python writes in its own way.
 
 #![expect(clippy::unwrap_used, reason = "a test's own preparations cannot fail")]
 
@@ -245,7 +246,6 @@ const HOSTS: &[&str] = &[
     "10.0.0.0/+8",
     "10.0.0.0/08",
     "10.0.0.0/",
-    "::ffff:1.2.3.4",
     "1.2.3.4/32",
 ];
 
