@@ -5,6 +5,7 @@
 pub mod app;
 pub mod archive;
 pub mod catalogue;
+pub mod check;
 pub mod cmd;
 pub mod config;
 pub mod deadline;

@@ -8,7 +8,7 @@ use axum::extract::State;
 
 use crate::{
     app::Shared,
-    archive,
+    archive, check,
     extract::{Id, Json, Paging, Query, Reader, Submitter},
     refusal::Refusal,
     store,
@@ -24,6 +24,7 @@ pub async fn create(
     let size_bytes = match (new.contract.has_bundle(), new.digest) {
         (true, Some(digest)) => {
             let fetched = archive::fetch(&app, caller.tenant, digest).await?;
+            check::agent(&fetched, new.contract).await?;
             archive::keep(&app, caller.tenant, digest, &fetched).await?;
             fetched.size_bytes
         }

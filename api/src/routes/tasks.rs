@@ -8,7 +8,7 @@ use axum::extract::State;
 
 use crate::{
     app::Shared,
-    archive,
+    archive, check,
     extract::{Id, Json, Paging, Query, Reader, Submitter},
     refusal::Refusal,
     store,
@@ -22,14 +22,8 @@ pub async fn create(
 ) -> Result<Json<Task>, Refusal> {
     super::check_name(&new.name)?;
     let fetched = archive::fetch(&app, caller.tenant, new.digest).await?;
-    let checked = store::tasks::Checked {
-        digest: new.digest,
-        name: new.name,
-        size_bytes: fetched.size_bytes,
-        warnings: Vec::new(),
-        longest_sec: None,
-        needs_values: Vec::new(),
-    };
+    let limits = app.catalogue.limits.clone();
+    let checked = check::task(&fetched, new.digest, new.name, limits).await?;
     archive::keep(&app, caller.tenant, new.digest, &fetched).await?;
     let id = app.id()?;
     let mut tx = store::begin(&app.pool).await?;

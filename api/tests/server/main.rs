@@ -1,0 +1,18 @@
+//! The API as its users meet it: real servers over HTTP, a throw-away PostgreSQL, an object store on a folder.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests may fail loudly and say why they skip"
+)]
+
+mod evidence;
+mod lease;
+mod money;
+mod people;
+mod postgres;
+mod queue;
+mod registration;
+mod retry;
+mod stage;
+mod work;

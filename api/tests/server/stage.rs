@@ -1,0 +1,333 @@
+//! Two replicas over one database and one object store, with keys for two tenants.
+
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
+
+use assay_api::{Config, Database, ObjectSettings, Server};
+use assay_core::{
+    agent::Contract,
+    archive,
+    digest::Digest,
+    id::AgentId,
+    policy::Policy,
+    wire::people::{self, Evaluation, NewEvaluation, Page, Run, Scope},
+};
+use assay_runtime::client::{self, Client, Error};
+use http::{Method, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde::{Serialize, de::DeserializeOwned};
+use sqlx::PgPool;
+use tokio::{net::TcpListener, sync::OnceCell};
+use tokio_util::sync::CancellationToken;
+
+/// Everything that a test needs.
+pub struct Stage {
+    pub pool: PgPool,
+    pub client: Client,
+    /// Base URLs of the replicas: public and internal.
+    pub replicas: Vec<(String, String)>,
+    pub validator: String,
+    pub worker_key: String,
+    pub stranger: String,
+    stop: CancellationToken,
+    task: OnceCell<Digest>,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// How a stage differs from the usual.
+#[derive(Clone, Copy)]
+pub struct Setting {
+    pub lease_ms: u64,
+    pub require_same_commit: bool,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self {
+            lease_ms: 60_000,
+            require_same_commit: false,
+        }
+    }
+}
+
+pub async fn stage() -> Option<Stage> {
+    staged(Setting::default()).await
+}
+
+pub async fn staged(setting: Setting) -> Option<Stage> {
+    let database_url = crate::postgres::database().await?;
+    let folder = tempfile::tempdir().unwrap();
+    let stop = CancellationToken::new();
+    let endpoint = object_store(folder.path(), stop.clone()).await;
+    let upstreams = folder.path().join("upstreams.toml");
+    std::fs::write(&upstreams, UPSTREAMS).unwrap();
+    let config = Config {
+        database: Database {
+            database_url,
+            database_connections: 40,
+        },
+        objects: ObjectSettings {
+            s3_endpoint: endpoint,
+            s3_public_endpoint: None,
+            s3_bucket: "assay".to_owned(),
+            s3_access_key: "key".to_owned(),
+            s3_secret_key: "secret".to_owned(),
+            s3_region: "us-east-1".to_owned(),
+        },
+        listen: "127.0.0.1:0".parse().unwrap(),
+        listen_internal: "127.0.0.1:0".parse().unwrap(),
+        pending_work_token: Some("scaler".to_owned()),
+        upstreams: Some(upstreams),
+        seal_key: Some("5e".repeat(32)),
+        seal_key_file: None,
+        require_same_commit: setting.require_same_commit,
+        source_dir: None,
+        lease_ms: setting.lease_ms,
+        beat_ms: setting.lease_ms / 4,
+        slots_per_worker: 4,
+        max_workers: 100,
+        max_archive_bytes: 64 << 20,
+    };
+    let pool = assay_api::connect(&config.database.database_url, 8)
+        .await
+        .unwrap();
+    let mut replicas = Vec::new();
+    for _ in 0..2 {
+        let server = Server::bind(config.clone()).await.unwrap();
+        let (public, internal) = server.addresses().unwrap();
+        replicas.push((format!("http://{public}"), format!("http://{internal}")));
+        let stop = stop.clone();
+        tokio::spawn(async move { server.run(stop).await.unwrap() });
+    }
+    let key = async |tenant: &str, scope| assay_api::create_key(&pool, tenant, "test", scope).await.unwrap();
+    Some(Stage {
+        validator: key("us", Scope::Admin).await,
+        worker_key: key("operator", Scope::Worker).await,
+        stranger: key("them", Scope::Admin).await,
+        client: Client::new(Duration::from_secs(30)),
+        pool,
+        replicas,
+        stop,
+        task: OnceCell::new(),
+        _folder: folder,
+    })
+}
+
+async fn object_store(folder: &std::path::Path, stop: CancellationToken) -> String {
+    let root = folder.join("objects");
+    std::fs::create_dir(&root).unwrap();
+    let mut builder = s3s::service::S3ServiceBuilder::new(s3s_fs::FileSystem::new(&root).unwrap());
+    builder.set_auth(s3s::auth::SimpleAuth::from_single("key", "secret"));
+    let service = builder.build();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            // cancel-safe: accept loses no connection.
+            let (stream, _) = tokio::select! {
+                accepted = listener.accept() => accepted.unwrap(),
+                () = stop.cancelled() => return,
+            };
+            let service = service.clone();
+            tokio::spawn(async move {
+                let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                drop(server.serve_connection(TokioIo::new(stream), service).await);
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+impl Stage {
+    /// A call to the first replica as the validator.
+    pub async fn call<A: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<A, Error> {
+        self.call_as(&self.validator, method, path, body).await
+    }
+
+    /// A call to the first replica with some key.
+    pub async fn call_as<A: DeserializeOwned>(
+        &self,
+        key: &str,
+        method: Method,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<A, Error> {
+        let url = format!("{}{path}", self.replicas[0].0);
+        self.client.json(method, &url, Some(key), body).await
+    }
+
+    pub async fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, Error> {
+        self.call(Method::GET, path, None::<&()>).await
+    }
+
+    /// Uploads an archive and returns its digest.
+    pub async fn upload(&self, bytes: Vec<u8>) -> Digest {
+        let digest = Digest::of(&bytes);
+        self.put_as(digest, bytes).await;
+        digest
+    }
+
+    /// Uploads bytes under a digest that may not be theirs.
+    pub async fn put_as(&self, digest: Digest, bytes: Vec<u8>) {
+        let size_bytes = u64::try_from(bytes.len()).unwrap();
+        let new = people::NewUpload { digest, size_bytes };
+        let upload: people::Upload = self.call(Method::POST, "/v1/uploads", Some(&new)).await.unwrap();
+        if let Some(url) = upload.url {
+            self.put_url(&url, bytes).await;
+        }
+    }
+
+    pub async fn put_url(&self, url: &str, bytes: Vec<u8>) {
+        let request = http::Request::put(url).body(client::full(bytes)).unwrap();
+        let response = self.client.send(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+
+    pub async fn get_url(&self, url: &str) -> Vec<u8> {
+        let request = http::Request::get(url).body(client::full("")).unwrap();
+        let response = self.client.send(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        self.client.read(response, url).await.unwrap().to_vec()
+    }
+
+    /// A registered task, the same one each time.
+    pub async fn task(&self) -> Digest {
+        *self.task.get_or_init(|| self.new_task("hello")).await
+    }
+
+    pub async fn new_task(&self, name: &str) -> Digest {
+        let digest = self.upload(task_archive(name, "")).await;
+        let new = people::NewTask {
+            digest,
+            name: name.to_owned(),
+        };
+        let task: people::Task = self.call(Method::POST, "/v1/tasks", Some(&new)).await.unwrap();
+        assert_eq!((task.digest, task.name.as_str()), (digest, name));
+        digest
+    }
+
+    pub async fn agent(&self) -> AgentId {
+        let new = people::NewAgent {
+            name: "oracle".to_owned(),
+            contract: Contract::Oracle,
+            digest: None,
+        };
+        let agent: people::Agent = self.call(Method::POST, "/v1/agents", Some(&new)).await.unwrap();
+        agent.id
+    }
+
+    /// An evaluation of one task, `repeats` times.
+    pub async fn submission(&self, repeats: u32) -> NewEvaluation {
+        NewEvaluation {
+            agent: self.agent().await,
+            tasks: vec![self.task().await],
+            task_set: None,
+            policy: Policy::default(),
+            repeats,
+            class: "1".to_owned(),
+            priority: 5,
+            values: BTreeMap::new(),
+        }
+    }
+
+    pub async fn submit(&self, new: &NewEvaluation) -> Evaluation {
+        self.call(Method::POST, "/v1/evaluations", Some(new))
+            .await
+            .unwrap()
+    }
+
+    pub async fn runs(&self, evaluation: &Evaluation) -> Vec<Run> {
+        let path = format!("/v1/runs?evaluation={}", evaluation.id);
+        self.get::<Page<Run>>(&path).await.unwrap().items
+    }
+
+    pub async fn evaluation(&self, evaluation: &Evaluation) -> Evaluation {
+        self.get(&format!("/v1/evaluations/{}", evaluation.id))
+            .await
+            .unwrap()
+    }
+}
+
+/// A packed task folder.
+pub fn task_archive(name: &str, config: &str) -> Vec<u8> {
+    let mut text = String::new();
+    writeln!(text, "schema_version = \"1.0\"\n{config}").unwrap();
+    archive_of(&[
+        ("task.toml", &text),
+        ("instruction.md", name),
+        ("environment/Dockerfile", "FROM debian:bookworm-slim\n"),
+        ("tests/test.sh", "echo 1 > /logs/verifier/reward.txt\n"),
+        ("solution/solve.sh", "true\n"),
+    ])
+}
+
+pub fn archive_of(files: &[(&str, &str)]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let files = archive::scan(folder.path(), archive::Caps::default()).unwrap();
+    let mut bytes = Vec::new();
+    archive::pack(folder.path(), &files, &mut bytes).unwrap();
+    bytes
+}
+
+/// The code of a refusal.
+pub fn code<T: std::fmt::Debug>(answer: Result<T, Error>) -> String {
+    let error = answer.unwrap_err();
+    error
+        .code()
+        .unwrap_or_else(|| panic!("no problem body: {error}"))
+        .to_owned()
+}
+
+/// Waits until a condition holds.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Runs many calls at the same time.
+pub async fn together<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    calls: impl Iterator<Item = F>,
+) -> Vec<T> {
+    let mut set: tokio::task::JoinSet<T> = calls.collect();
+    let mut answers = Vec::new();
+    while let Some(answer) = set.join_next().await {
+        answers.push(answer.unwrap());
+    }
+    answers
+}
+
+pub type Theatre = Arc<Stage>;
+
+const UPSTREAMS: &str = r#"
+    [prices]
+    version = "v1"
+    [prices.models."a/model"]
+    input = "0.000001"
+    output = "0.000002"
+    context_tokens = 1000
+    max_output_tokens = 100
+    [[upstreams]]
+    host = "models.example.com"
+    base_path = "/v1"
+    dialect = "open_ai"
+    models = ["a/model"]
+    credential = "key"
+"#;
