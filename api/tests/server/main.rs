@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
+    unreachable_pub,
     reason = "helpers of tests may fail loudly and say why they skip"
 )]
 

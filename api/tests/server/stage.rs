@@ -1,6 +1,6 @@
 //! Two replicas over one database and one object store, with keys for two tenants.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use assay_api::{Config, Database, ObjectSettings, Server};
 use assay_core::{
@@ -313,8 +313,6 @@ pub async fn together<T: Send + 'static, F: Future<Output = T> + Send + 'static>
     }
     answers
 }
-
-pub type Theatre = Arc<Stage>;
 
 const UPSTREAMS: &str = r#"
     [prices]

@@ -3,7 +3,7 @@
 use assay_core::{
     cause::Cause,
     control::proxy::Ledger,
-    id::{AttemptId, Fence, WorkerId},
+    id::{AttemptId, WorkerId},
     money::PicoUsd,
     wire::{
         WIRE, WIRE_OLDEST,
@@ -132,9 +132,5 @@ impl Stage {
             .execute(&self.pool)
             .await
             .unwrap();
-    }
-
-    pub fn fence_before(fence: Fence) -> Fence {
-        Fence(fence.0 - 1)
     }
 }
