@@ -71,7 +71,7 @@ fn start() -> Option<Server> {
         .arg("-D")
         .arg(&data)
         .args(["-U", "postgres", "-A", "trust", "--no-sync"]);
-    let made = run_as(&mut initdb, account)
+    let made = run_as(&mut initdb, &account)
         .current_dir(&folder)
         .output()
         .unwrap();
@@ -85,7 +85,7 @@ fn start() -> Option<Server> {
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    let shell = run_as(&mut shell, account).current_dir("/").spawn().unwrap();
+    let shell = run_as(&mut shell, &account).current_dir("/").spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
     while !is_ready(&programs, &folder) {
         assert!(Instant::now() < deadline, "PostgreSQL does not come up");
@@ -113,22 +113,28 @@ fn programs() -> Option<PathBuf> {
     found.pop()
 }
 
-/// The user to become; ourselves when we are not root.
-fn account() -> Option<Option<(u32, u32)>> {
+/// The user to become.
+enum Account {
+    Ours,
+    Other(u32, u32),
+}
+
+/// Ourselves when we are not root; `None` where nobody is fit.
+fn account() -> Option<Account> {
     let id = |flag: &str, user: &str| -> Option<u32> {
         let output = Command::new("id").args([flag, user]).output().ok()?;
         String::from_utf8(output.stdout).ok()?.trim().parse().ok()
     };
     let own = String::from_utf8(Command::new("id").arg("-u").output().ok()?.stdout).ok()?;
     if own.trim() != "0" {
-        return Some(None);
+        return Some(Account::Ours);
     }
-    Some(Some((id("-u", "postgres")?, id("-g", "postgres")?)))
+    Some(Account::Other(id("-u", "postgres")?, id("-g", "postgres")?))
 }
 
-fn run_as(command: &mut Command, account: Option<(u32, u32)>) -> &mut Command {
-    match account {
-        Some((uid, gid)) => command.uid(uid).gid(gid),
-        None => command,
+fn run_as<'c>(command: &'c mut Command, account: &Account) -> &'c mut Command {
+    match *account {
+        Account::Other(uid, gid) => command.uid(uid).gid(gid),
+        Account::Ours => command,
     }
 }

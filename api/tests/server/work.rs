@@ -102,7 +102,7 @@ impl Stage {
         };
         self.call_as(&self.worker_key, Method::POST, &path, Some(&handoff))
             .await
-            .unwrap()
+            .unwrap();
     }
 
     pub async fn report(&self, attempt: AttemptId, report: &Report) -> Result<(), Error> {
