@@ -100,9 +100,10 @@ impl Stage {
         let handoff = Handoff {
             leases: leases.to_vec(),
         };
-        self.call_as(&self.worker_key, Method::POST, &path, Some(&handoff))
-            .await
-            .unwrap();
+        let answer: Result<(), Error> = self
+            .call_as(&self.worker_key, Method::POST, &path, Some(&handoff))
+            .await;
+        answer.unwrap();
     }
 
     pub async fn report(&self, attempt: AttemptId, report: &Report) -> Result<(), Error> {
