@@ -17,6 +17,16 @@ use tokio::sync::mpsc;
 /// Any answer's body.
 pub(crate) type Body = BoxBody<Bytes, io::Error>;
 
+/// An answer that ends a request early.
+#[derive(Debug)]
+pub(crate) struct Failure(Box<Response<Body>>);
+
+impl From<Failure> for Response<Body> {
+    fn from(failure: Failure) -> Self {
+        *failure.0
+    }
+}
+
 /// Pieces that are sent as they come. An error breaks the connection, so that the reader knows that it is not whole.
 struct Pieces(mpsc::Receiver<io::Result<Bytes>>);
 
@@ -43,7 +53,7 @@ pub(crate) fn stream(media_type: &'static str, pieces: mpsc::Receiver<io::Result
 pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {
         Ok(text) => whole(status, "application/json", text),
-        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()).into(),
     }
 }
 
@@ -53,21 +63,21 @@ pub(crate) fn empty(status: StatusCode) -> Response<Body> {
 }
 
 /// A problem with a stable code.
-pub(crate) fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Body> {
+pub(crate) fn problem(status: StatusCode, code: &str, detail: &str) -> Failure {
     let problem = Problem::new(status.as_u16(), code, detail);
-    whole(
+    Failure(Box::new(whole(
         status,
         "application/problem+json",
         serde_json::to_vec(&problem).unwrap_or_default(),
-    )
+    )))
 }
 
 /// A refused signature.
-pub(crate) fn refusal(refusal: Refusal) -> Response<Body> {
+pub(crate) fn refusal(refusal: Refusal) -> Failure {
     let (status, code) = match refusal {
         Refusal::Malformed => (StatusCode::UNAUTHORIZED, "malformed_signature"),
         Refusal::BadSignature => (StatusCode::UNAUTHORIZED, "bad_signature"),
-        Refusal::WrongReceiver => (StatusCode::MISDIRECTED_REQUEST, "wrong_receiver"),
+        Refusal::WrongReceiver => (StatusCode::UNAUTHORIZED, "wrong_receiver"),
         Refusal::Expired => (StatusCode::UNAUTHORIZED, "signature_expired"),
         Refusal::StaleFence => (StatusCode::CONFLICT, "stale_fence"),
         Refusal::Replayed => (StatusCode::CONFLICT, "replayed"),

@@ -151,7 +151,7 @@ fn refused() -> Result<Rules, Error> {
         ],
     );
     // Typing into the terminal of another process.
-    let terminal_input = u64::from(libc::TIOCSTI);
+    let terminal_input = libc::TIOCSTI;
     rules.insert(
         libc::SYS_ioctl,
         vec![rule(&[(1, SeccompCmpOp::Eq, terminal_input)])?],
@@ -192,7 +192,7 @@ fn rule(conditions: &[(u8, SeccompCmpOp, u64)]) -> Result<SeccompRule, Error> {
     Ok(SeccompRule::new(all)?)
 }
 
-/// Calls numbered 0x4000_0000 and above (x32) are unknown. No other architecture has such numbers.
+/// Calls numbered `0x4000_0000` and above (x32) are unknown. No other architecture has such numbers.
 fn foreign_numbering() -> BpfProgram {
     const LOAD_WORD: u16 = 0x20;
     const JUMP_IF_AT_LEAST: u16 = 0x35;

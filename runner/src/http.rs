@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
-    answer::{Body, empty, json, problem, refusal, stream},
+    answer::{Body, Failure, empty, json, problem, refusal, stream},
     exec::{
         Execution,
         stream::{Offsets, follow},
@@ -34,7 +34,7 @@ const LONGEST_BODY: usize = 4 << 20;
 const BODY: Duration = Duration::from_secs(30);
 const STDIN: Duration = Duration::from_secs(30);
 
-type Answer = Result<Response<Body>, Response<Body>>;
+type Answer = Result<Response<Body>, Failure>;
 
 /// Answers one request.
 pub(crate) async fn answer(runner: Arc<Runner>, request: Request<Incoming>) -> Response<Body> {
@@ -45,7 +45,7 @@ pub(crate) async fn answer(runner: Arc<Runner>, request: Request<Incoming>) -> R
         Ok(claim) => route(&runner, request, claim).await,
         Err(refused) => Err(refusal(refused)),
     };
-    answer.unwrap_or_else(|problem| problem)
+    answer.unwrap_or_else(Response::from)
 }
 
 fn admit(runner: &Runner, request: &Request<Incoming>) -> Result<Claim, Refusal> {
@@ -69,7 +69,7 @@ async fn route(runner: &Arc<Runner>, request: Request<Incoming>, claim: Claim) -
     let body = read(request, &claim).await?;
     match (method.as_str(), &segments[..]) {
         ("POST", ["v1", "collect"]) => collect::send(parse::<Collect>(&body)?).await,
-        ("POST", ["v1", "execute"]) => execute(runner, parse(&body)?).await,
+        ("POST", ["v1", "execute"]) => execute(runner, parse(&body)?),
         ("GET", ["v1", "execute", id]) => {
             let offsets = Offsets {
                 stdout: number(&query, "stdout")?,
@@ -98,7 +98,7 @@ async fn route(runner: &Arc<Runner>, request: Request<Incoming>, claim: Claim) -
 }
 
 /// The whole body, when it is what was signed.
-async fn read(request: Request<Incoming>, claim: &Claim) -> Result<Bytes, Response<Body>> {
+async fn read(request: Request<Incoming>, claim: &Claim) -> Result<Bytes, Failure> {
     let body = Limited::new(request.into_body(), LONGEST_BODY);
     let body = timeout(BODY, body.collect())
         .await
@@ -112,7 +112,7 @@ async fn read(request: Request<Incoming>, claim: &Claim) -> Result<Bytes, Respon
     }
 }
 
-async fn execute(runner: &Arc<Runner>, request: Execute) -> Answer {
+fn execute(runner: &Arc<Runner>, request: Execute) -> Answer {
     match runner.readiness() {
         Readiness::Ready => {}
         Readiness::Waiting(reason) => {
@@ -175,7 +175,7 @@ async fn stdin(execution: &Execution, bytes: &[u8]) -> Answer {
     }
 }
 
-fn not_running() -> Response<Body> {
+fn not_running() -> Failure {
     problem(
         StatusCode::CONFLICT,
         "not_running",
@@ -183,13 +183,13 @@ fn not_running() -> Response<Body> {
     )
 }
 
-fn find(runner: &Runner, id: &str) -> Result<Arc<Execution>, Response<Body>> {
+fn find(runner: &Runner, id: &str) -> Result<Arc<Execution>, Failure> {
     let unknown = || problem(StatusCode::NOT_FOUND, "no_such_execution", "no such execution");
     let id: ExecId = id.parse().map_err(|_| unknown())?;
     runner.executions.find(id).ok_or_else(unknown)
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response<Body>> {
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(body)
         .map_err(|error| problem(StatusCode::BAD_REQUEST, "bad_request", &error.to_string()))
 }
@@ -206,7 +206,7 @@ pub(crate) fn parameter(query: &str, name: &str) -> Option<String> {
     })
 }
 
-fn number(query: &str, name: &str) -> Result<u64, Response<Body>> {
+fn number(query: &str, name: &str) -> Result<u64, Failure> {
     parameter(query, name).map_or(Ok(0), |text| {
         text.parse().map_err(|_| {
             problem(

@@ -26,7 +26,7 @@ pub(crate) struct Confinement {
 }
 
 impl Confinement {
-    /// Makes the namespace, or falls back to no_new_privs and says why.
+    /// Makes the namespace, or falls back to `no_new_privs` and says why.
     pub(crate) fn establish() -> Self {
         match make_namespace() {
             Ok(namespace) => Self {
@@ -95,7 +95,7 @@ fn map_and_open(holder: &mut Child) -> io::Result<File> {
     File::open(format!("{process}/ns/user"))
 }
 
-/// Identity maps of every range in `map` (the text of a uid_map) with one id left out.
+/// Identity maps of every range in `map` (the text of a `uid_map`) with one id left out.
 fn identity_without(map: &str, hole: u32) -> String {
     let hole = u64::from(hole);
     let mut lines = String::new();
@@ -109,7 +109,8 @@ fn identity_without(map: &str, hole: u32) -> String {
         let end = start + count;
         for (from, to) in [(start, end.min(hole)), (start.max(hole + 1), end)] {
             if from < to {
-                lines += &format!("{from} {from} {}\n", to - from);
+                let count = to - from;
+                lines.extend([format!("{from} {from} {count}\n")]);
             }
         }
     }

@@ -1,15 +1,23 @@
 //! Starting up: configuration, namespace, listeners, signals, and the end.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, os::fd::RawFd, path::PathBuf, sync::Arc, time::Duration};
 
 use assay_core::control::runner::{Outcome, RunnerConfig};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::sys::prctl;
+use nix::{
+    errno::Errno,
+    sys::{
+        prctl,
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+    unistd::getpid,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
-    sync::Semaphore,
+    sync::{Semaphore, oneshot},
 };
 
 use crate::{http, isolation::Confinement, proxy_link, state::Runner};
@@ -29,7 +37,8 @@ const TRUST: &str = "/assay/trust";
 /// Connections at a time from this sandbox itself (that is, from the workload) and from elsewhere: the workload
 /// cannot take the places of the control plane.
 const PLACES: (usize, usize) = (16, 64);
-const HEAD: Duration = Duration::from_secs(10);
+/// Longer than a caller keeps an idle connection, so that it is the caller who closes it.
+const HEAD: Duration = Duration::from_secs(100);
 
 impl Options {
     /// From the words after `serve`.
@@ -60,6 +69,7 @@ impl Options {
 
 /// Runs until it is told to end.
 pub(crate) fn run(options: Options) -> Result<(), String> {
+    close_inherited();
     let text = std::fs::read(&options.config)
         .map_err(|error| format!("cannot read {}: {error}", options.config.display()))?;
     let config: RunnerConfig =
@@ -81,7 +91,23 @@ pub(crate) fn run(options: Options) -> Result<(), String> {
     result
 }
 
+/// Whatever our starter left open is not for the workload.
+fn close_inherited() {
+    let Ok(open) = std::fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let open: Vec<RawFd> = open
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
+        // The listing's own is closed already.
+        nix::unistd::close(descriptor).ok();
+    }
+}
+
 async fn serve(config: RunnerConfig, confinement: Confinement, options: Options) -> Result<(), String> {
+    let terminate = termination()?;
     let proxy = config.proxy;
     let runner = Arc::new(Runner::new(config, confinement).map_err(|error| error.to_string())?);
     collect_the_dead(&runner)?;
@@ -95,16 +121,40 @@ async fn serve(config: RunnerConfig, confinement: Confinement, options: Options)
             options.trust,
         ));
     }
-    let mut terminate =
-        signal(SignalKind::terminate()).map_err(|error| format!("cannot wait for signals: {error}"))?;
     tokio::select! {
-        _ = terminate.recv() => {}
+        Ok(()) = terminate => {}
         () = runner.shutdown.notified() => {}
     }
     runner.kill_everything(Outcome::Killed, None).await;
     // Let the last events leave.
     tokio::time::sleep(Duration::from_millis(50)).await;
     Ok(())
+}
+
+/// Resolves when the container's engine asks us to end. As PID 1 we do not listen to the workload: only senders
+/// outside of the namespace have no number in it.
+fn termination() -> Result<oneshot::Receiver<()>, String> {
+    let failed = |errno: Errno| format!("cannot wait for signals: {errno}");
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGTERM);
+    mask.thread_block().map_err(failed)?;
+    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC).map_err(failed)?;
+    let (sender, receiver) = oneshot::channel();
+    let first = getpid().as_raw() == 1;
+    // A thread, for want of a safe way to wait for this descriptor on the runtime.
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .stack_size(64 * 1024)
+        .spawn(move || {
+            while let Ok(signal) = signals.read_signal() {
+                if signal.is_some_and(|signal| signal.ssi_pid == 0 || !first) {
+                    sender.send(()).ok();
+                    return;
+                }
+            }
+        })
+        .map_err(|error| format!("cannot wait for signals: {error}"))?;
+    Ok(receiver)
 }
 
 fn collect_the_dead(runner: &Arc<Runner>) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! The one module with `unsafe`: the raw system call that loads a filter.
 //!
-//! The library's own loader sets no_new_privs first, which would break `su` and every setuid file of an image. A
-//! process that holds CAP_SYS_ADMIN in its user namespace may load a filter without it.
+//! The library's own loader sets `no_new_privs` first, which would break `su` and every setuid file of an image. A
+//! process that holds `CAP_SYS_ADMIN` in its user namespace may load a filter without it.
 #![expect(
     unsafe_code,
     reason = "seccomp(2) has no safe wrapper that leaves no_new_privs alone"

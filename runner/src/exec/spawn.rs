@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Write as _},
-    os::fd::AsRawFd as _,
+    os::fd::AsRawFd,
     process::{Command, Stdio},
 };
 
@@ -39,7 +39,7 @@ pub(crate) fn spawn(confinement: &Confinement, order: &Order, stdin: bool) -> io
     let (status, status_of_child) = pipe2(OFlag::O_CLOEXEC)?;
     let status_of_child = dup(status_of_child)?;
     let namespace = confinement.inheritable()?;
-    let namespace_number = namespace.as_ref().map_or(-1, |descriptor| descriptor.as_raw_fd());
+    let namespace_number = namespace.as_ref().map_or(-1, AsRawFd::as_raw_fd);
     let mut child = Command::new("/proc/self/exe")
         .arg("stage")
         .arg(file.as_raw_fd().to_string())

@@ -74,8 +74,8 @@ async fn send_events(
 /// Waits for a change; false when nobody reads any more.
 async fn wait(changes: &mut watch::Receiver<()>, sender: &mpsc::Sender<io::Result<Bytes>>) -> bool {
     tokio::select! {
-        changed = timeout(SILENCE, changes.changed()) => match changed {
-            Ok(changed) => changed.is_ok(),
+        news = timeout(SILENCE, changes.changed()) => match news {
+            Ok(news) => news.is_ok(),
             Err(_) => sender.send(Ok(Bytes::from_static(b"\n"))).await.is_ok(),
         },
         () = sender.closed() => false,

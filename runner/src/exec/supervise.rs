@@ -173,9 +173,8 @@ impl Watched {
 /// What the end of a command means that nobody stopped.
 fn judge(exit: Option<Exit>, oom_kills: u64, asked_signal: i32) -> Outcome {
     match exit {
-        Some(Exit::Signal(libc::SIGKILL)) if oom_kills > 0 => Outcome::Oom,
         // A shell tells the kill of its child by this code.
-        Some(Exit::Code(137)) if oom_kills > 0 => Outcome::Oom,
+        Some(Exit::Signal(libc::SIGKILL) | Exit::Code(137)) if oom_kills > 0 => Outcome::Oom,
         Some(Exit::Signal(signal)) if signal == asked_signal => Outcome::Killed,
         Some(Exit::Signal(_)) => Outcome::Signalled,
         Some(Exit::Code(_)) => Outcome::Exited,

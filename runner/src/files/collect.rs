@@ -19,14 +19,14 @@ use super::{
     list::{Error, List, Listed},
     path,
 };
-use crate::answer::{Body, problem, stream};
+use crate::answer::{Body, Failure, problem, stream};
 
 const PIECE: usize = 64 * 1024;
 /// The manifest's name in the tar.
 const MANIFEST: &str = "manifest.json";
 
 /// Lists, then streams.
-pub(crate) async fn send(wanted: Collect) -> Result<Response<Body>, Response<Body>> {
+pub(crate) async fn send(wanted: Collect) -> Result<Response<Body>, Failure> {
     let list = spawn_blocking(move || List::make(&wanted))
         .await
         .map_err(|error| problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", &error.to_string()))?
@@ -43,7 +43,7 @@ pub(crate) async fn send(wanted: Collect) -> Result<Response<Body>, Response<Bod
     Ok(stream("application/x-tar", receiver))
 }
 
-fn refuse(error: &Error) -> Response<Body> {
+fn refuse(error: &Error) -> Failure {
     let (status, code) = match error {
         Error::Relative(_) => (StatusCode::BAD_REQUEST, "bad_request"),
         Error::Entries(_) | Error::Bytes(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),

@@ -23,7 +23,7 @@ use tokio::{
 
 use super::unpack::{Owner, unpack};
 use crate::{
-    answer::{Body, json, problem, refusal},
+    answer::{Body, Failure, json, problem, refusal},
     http::parameter,
     state::Runner,
 };
@@ -31,8 +31,6 @@ use crate::{
 const LONGEST: Duration = Duration::from_mins(15);
 /// Where a tar waits for its trailer; on the platform's own volume where there is one.
 const STAGING: [&str; 3] = ["/assay", "/tmp", "/"];
-
-type Failure = Response<Body>;
 
 /// Stages, checks, unpacks.
 pub(crate) async fn receive(

@@ -16,7 +16,7 @@ fn the_bundle_holds_the_proxys_root_in_both_forms() {
     let wanted = certificates(ROOT).remove(0);
     let found = store.entries().any(|(_, entry)| match entry {
         KeyStoreEntry::Certificate(certificate) => certificate.as_der() == wanted,
-        _ => false,
+        KeyStoreEntry::PrivateKeyChain(_) | KeyStoreEntry::Secret(_) => false,
     });
     assert!(found);
     let mode = fs::metadata(folder.path().join("ca.pem"))
