@@ -25,7 +25,11 @@ pub struct Cli {
 impl Cli {
     /// What is logged where nobody says: servers tell what they do, commands only what went wrong.
     pub fn default_log(&self) -> &'static str {
-        "warn"
+        if matches!(self.command, Command::Up(_)) {
+            "info"
+        } else {
+            "warn"
+        }
     }
 }
 
@@ -128,6 +132,10 @@ impl Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Start everything on this machine: database, object store, API and a screener
+    Up(Box<UpArgs>),
+    /// Stop what `up --detach` started
+    Down(DownArgs),
     /// Submit tasks, follow them to the end and print a table
     Run(Box<RunArgs>),
     /// Submit tasks and return at once

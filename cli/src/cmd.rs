@@ -18,6 +18,7 @@ use crate::{
     error::Error,
     profile::{Places, Profile},
     screen::Screen,
+    up,
 };
 
 /// What every command is given.
@@ -55,6 +56,8 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         screen,
     };
     match cli.command {
+        Command::Up(args) => up::up(&context, *args).await,
+        Command::Down(args) => up::down(&context, &args).await,
         Command::Run(args) => submit::run(&context, &args.submit).await,
         Command::Submit(args) => submit::submit(&context, &args).await,
         Command::List(args) => list::list(&context, &args).await,

@@ -1,17 +1,27 @@
 //! `task check`: lint, limits, hosts; then oracle must give 1 and nop must give 0.
 
-use assay_core::{agent::Contract, digest::Digest, policy::Policy, wire::people::Run};
+use std::path::Path;
+
+use assay_core::{agent::Contract, digest::Digest, policy::Policy, task::Task, wire::people::Run};
 
 use super::{Context, submit};
 use crate::{
     api::Api,
     args::{AgentChoice, TaskCheckArgs},
+    bundle,
     error::Error,
-    follow, tables,
+    follow,
+    screen::harmless,
+    tables,
 };
 
 /// Checks a task.
 pub(super) async fn check(context: &Context, args: &TaskCheckArgs) -> Result<(), Error> {
+    let task = read(&args.dir)?;
+    lint(context, args, &task)?;
+    if args.static_only {
+        return Ok(());
+    }
     let api = context.api()?;
     let task = submit::register_task(context, &api, &args.dir.display().to_string()).await?;
     let oracle = prove(context, &api, args, task, Contract::Oracle).await?;
@@ -34,6 +44,29 @@ pub(super) async fn check(context: &Context, args: &TaskCheckArgs) -> Result<(),
     } else {
         Err(Error::Failed(faults.join("; ")))
     }
+}
+
+/// Reads the folder as the API will.
+fn read(folder: &Path) -> Result<Task, Error> {
+    let name = bundle::folder_name(folder)?;
+    let files = bundle::scan(folder)?;
+    Task::read(&files, &name).map_err(|error| Error::Data(format!("{}: {error}", folder.display())))
+}
+
+/// Says what was found.
+fn lint(context: &Context, args: &TaskCheckArgs, task: &Task) -> Result<(), Error> {
+    let warnings: Vec<String> = task.warnings.iter().map(ToString::to_string).collect();
+    if !context.screen.json {
+        let lines = warnings.iter().map(|warning| format!("  warning: {warning}"));
+        let head = format!("task {}, {} step(s)", task.name, task.steps.len());
+        let text: Vec<String> = std::iter::once(head).chain(lines).collect();
+        return context.screen.line(harmless(&text.join("\n")));
+    }
+    if args.static_only {
+        let document = serde_json::json!({ "name": task.name, "warnings": warnings, "config": task.config });
+        return context.screen.document(&document);
+    }
+    Ok(())
 }
 
 async fn prove(

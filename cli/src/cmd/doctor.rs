@@ -19,7 +19,7 @@ pub(super) async fn doctor(context: &Context, args: &DoctorArgs) -> Result<(), E
     let mut findings = vec![
         finding(
             "container engine",
-            engine.map(|engine| format!("{} at {}", engine.version, engine.address)),
+            engine.map(|engine| format!("{} at {}", engine.version, engine.socket.display())),
         ),
         finding(
             "sandbox programs",

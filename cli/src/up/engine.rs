@@ -1,10 +1,13 @@
 //! Finds the socket of a container engine that answers: Docker's or Podman's.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::{TcpStream, UnixStream},
+    net::UnixStream,
 };
 
 use crate::error::Error;
@@ -12,54 +15,59 @@ use crate::error::Error;
 /// An engine that answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Engine {
-    /// `unix://…` or `tcp://…`.
-    pub address: String,
+    /// Its unix socket.
+    pub socket: PathBuf,
     /// What it calls itself, e.g. `Docker/20.10.24 (linux)`.
     pub version: String,
 }
 
-/// The engine at `address`, or the first of the usual places that answers.
+/// The engine at `address` (`unix:///…` or a path), or the first of the usual places that answers.
 ///
 /// # Errors
-/// None answers.
+/// None answers, or the address is no unix socket.
 pub async fn find(address: Option<&str>) -> Result<Engine, Error> {
     let places = match address {
-        Some(address) => vec![address.to_owned()],
+        Some(address) => vec![socket(address)?],
         None => usual_places(),
     };
-    for address in &places {
-        if let Some(version) = ask(address).await {
-            let address = address.clone();
-            return Ok(Engine { address, version });
+    for socket in &places {
+        if let Some(version) = ask(socket).await {
+            let socket = socket.clone();
+            return Ok(Engine { socket, version });
         }
     }
+    let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
     Err(Error::Unavailable(format!(
         "no container engine answers at {}; start Docker or `podman system service`, or name its socket by --docker-host",
         places.join(", ")
     )))
 }
 
-fn usual_places() -> Vec<String> {
+/// Sandboxes are reached on 127.0.0.1, so the engine has to run on this machine.
+fn socket(address: &str) -> Result<PathBuf, Error> {
+    let path = address.strip_prefix("unix://").unwrap_or(address);
+    if path.starts_with('/') {
+        Ok(PathBuf::from(path))
+    } else {
+        Err(Error::Usage(format!(
+            "{address:?} is no unix socket of this machine; want unix:///path/to/docker.sock"
+        )))
+    }
+}
+
+fn usual_places() -> Vec<PathBuf> {
     let user = nix::unistd::getuid();
     vec![
-        "unix:///var/run/docker.sock".to_owned(),
-        format!("unix:///run/user/{user}/docker.sock"),
-        "unix:///run/podman/podman.sock".to_owned(),
-        format!("unix:///run/user/{user}/podman/podman.sock"),
+        PathBuf::from("/var/run/docker.sock"),
+        PathBuf::from(format!("/run/user/{user}/docker.sock")),
+        PathBuf::from("/run/podman/podman.sock"),
+        PathBuf::from(format!("/run/user/{user}/podman/podman.sock")),
     ]
 }
 
 /// The `Server` header of `GET /_ping`, within two seconds.
-async fn ask(address: &str) -> Option<String> {
-    let answer = async {
-        if let Some(path) = address.strip_prefix("unix://") {
-            return ping(UnixStream::connect(Path::new(path)).await.ok()?).await;
-        }
-        let host = address
-            .strip_prefix("tcp://")
-            .or_else(|| address.strip_prefix("http://"))?;
-        ping(TcpStream::connect(host).await.ok()?).await
-    };
+async fn ask(socket: &Path) -> Option<String> {
+    let answer = async { ping(UnixStream::connect(socket).await.ok()?).await };
     tokio::time::timeout(Duration::from_secs(2), answer).await.ok()?
 }
 
@@ -102,5 +110,13 @@ mod tests {
         let error = find(Some("unix:///does/not/exist.sock")).await.unwrap_err();
         assert!(error.to_string().contains("/does/not/exist.sock"), "{error}");
         assert_eq!(error.exit_code(), 69);
+    }
+
+    #[tokio::test]
+    async fn an_engine_on_another_machine_is_refused() {
+        assert_eq!(
+            find(Some("tcp://10.0.0.1:2375")).await.unwrap_err().exit_code(),
+            64
+        );
     }
 }
