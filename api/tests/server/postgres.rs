@@ -1,7 +1,7 @@
 //! One throw-away PostgreSQL for the whole test process, one database per test.
 
 use std::{
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::OnceLock,
@@ -55,16 +55,18 @@ fn start() -> Option<Server> {
         eprintln!("skipped: no PostgreSQL programs (initdb, postgres)");
         return None;
     };
+    let Some(account) = account() else {
+        eprintln!("skipped: PostgreSQL refuses root and there is no user postgres");
+        return None;
+    };
     let folder = tempfile::Builder::new()
         .prefix("assay-api-test-")
         .tempdir()
         .unwrap()
         .keep();
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
-    let Some(account) = account() else {
-        eprintln!("skipped: PostgreSQL refuses root and there is no user postgres");
-        return None;
-    };
+    if let Account::Other(uid, gid) = account {
+        std::os::unix::fs::chown(&folder, Some(uid), Some(gid)).unwrap();
+    }
     let data = folder.join("data");
     let mut initdb = Command::new(programs.join("initdb"));
     initdb
