@@ -1,0 +1,62 @@
+//! What every engine does. The same sentences are run against the fake, Docker and Podman.
+//!
+//! `ASSAY_TEST_DOCKER` and `ASSAY_TEST_PODMAN` name the engines' sockets, `ASSAY_SANDBOX_BIN` the folder with our three
+//! static programs. What is missing is skipped, with the reason.
+
+#[path = "engine_contract/bench.rs"]
+mod bench;
+#[path = "engine_contract/builds.rs"]
+mod builds;
+#[path = "engine_contract/sandboxes.rs"]
+mod sandboxes;
+
+macro_rules! contract {
+    ($engine:ident: $($part:ident::$sentence:ident),* $(,)?) => {
+        mod $engine {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $sentence() {
+                    if let Some(bench) = super::bench::$engine().await {
+                        super::$part::$sentence(&bench).await;
+                    }
+                }
+            )*
+        }
+    };
+}
+
+// What can be said of every engine, whether something runs in its sandboxes or not.
+contract!(fake:
+    sandboxes::creating_twice_gives_the_same_sandbox,
+    sandboxes::a_destroyed_sandbox_leaves_nothing,
+    sandboxes::evidence_tells_how_main_ended,
+    builds::an_image_is_built_once_for_its_key,
+);
+contract!(docker:
+    sandboxes::creating_twice_gives_the_same_sandbox,
+    sandboxes::a_destroyed_sandbox_leaves_nothing,
+    sandboxes::evidence_tells_how_main_ended,
+    sandboxes::a_sandbox_gets_ready_and_is_found_again,
+    sandboxes::installations_do_not_touch_each_other,
+    sandboxes::an_image_that_is_missing_is_named,
+    sandboxes::a_proxy_that_is_asked_to_end_does,
+    builds::an_image_is_built_once_for_its_key,
+    builds::a_step_that_fails_is_told_with_its_output,
+    builds::a_build_that_never_ends_is_stopped,
+    builds::a_base_image_that_is_missing_is_named,
+    builds::a_build_behind_a_proxy_meets_its_resolver,
+);
+contract!(podman:
+    sandboxes::creating_twice_gives_the_same_sandbox,
+    sandboxes::a_destroyed_sandbox_leaves_nothing,
+    sandboxes::evidence_tells_how_main_ended,
+    sandboxes::a_sandbox_gets_ready_and_is_found_again,
+    sandboxes::installations_do_not_touch_each_other,
+    sandboxes::an_image_that_is_missing_is_named,
+    sandboxes::a_proxy_that_is_asked_to_end_does,
+    builds::an_image_is_built_once_for_its_key,
+    builds::a_step_that_fails_is_told_with_its_output,
+    builds::a_build_that_never_ends_is_stopped,
+    builds::a_base_image_that_is_missing_is_named,
+    builds::a_build_behind_a_proxy_meets_its_resolver,
+);

@@ -1,0 +1,249 @@
+//! The engines under test, and the orders that they get.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use assay_core::{
+    control::{
+        init::{Backend, InitConfig},
+        proxy::ProxyAssignment,
+        runner::{Health, RunnerConfig},
+        signature::{AUTH_HEADER, Claim, Signer},
+    },
+    digest::{Digest, hex},
+    id::{AttemptId, Fence, RunId, SandboxId, uuid_v7},
+    phase::EgressPhase,
+    upstream::Secret,
+};
+use assay_engine::{
+    BuildNetwork, Death, Engine, ImageRef, ImageSpec, Resources, Sandbox, SandboxFiles, SandboxRef,
+    SandboxSpec,
+    containers::{Binaries, Containers, Settings},
+    fake::{Addresses, Fake},
+};
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::mpsc,
+    time::Instant,
+};
+
+pub const IMAGE: &str = "debian:bookworm-slim";
+const SEED: [u8; 32] = [7; 32];
+
+/// One engine under test.
+pub struct Bench<E> {
+    pub engine: E,
+    pub socket: PathBuf,
+}
+
+/// How main is brought to its end from outside.
+pub trait EndMain: Engine {
+    async fn end_main(&self, sandbox: &Sandbox);
+}
+
+impl EndMain for Fake {
+    async fn end_main(&self, sandbox: &Sandbox) {
+        let death = Death {
+            code: 0,
+            oom: false,
+            log: String::new(),
+        };
+        Fake::end_main(self, sandbox.name, death);
+    }
+}
+
+impl EndMain for Containers {
+    /// By the runner's own, signed route.
+    async fn end_main(&self, sandbox: &Sandbox) {
+        let health = ready(sandbox.runner).await;
+        let claim = Claim {
+            sandbox: sandbox.name.sandbox,
+            fence: Fence(1),
+            nonce: hex(&random::<16>()),
+            deadline_ms: health.monotonic_ms + 30_000,
+            boot: health.boot,
+            content: Some(Digest::of("")),
+        };
+        let auth = Signer::new(&SEED).authorize(&claim, "POST", "/v1/shutdown");
+        let head = format!(
+            "POST /v1/shutdown HTTP/1.1\r\nhost: runner\r\n{AUTH_HEADER}: {auth}\r\ncontent-length: 0"
+        );
+        let answer = http(sandbox.runner, &head).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    }
+}
+
+pub async fn fake() -> Option<Bench<Fake>> {
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+    Some(Bench {
+        engine: Fake::new(Addresses {
+            runner: nowhere,
+            proxy: nowhere,
+        }),
+        socket: PathBuf::new(),
+    })
+}
+
+pub async fn docker() -> Option<Bench<Containers>> {
+    containers("ASSAY_TEST_DOCKER").await
+}
+
+pub async fn podman() -> Option<Bench<Containers>> {
+    containers("ASSAY_TEST_PODMAN").await
+}
+
+async fn containers(variable: &str) -> Option<Bench<Containers>> {
+    let (Some(socket), Some(_)) = (std::env::var_os(variable), std::env::var_os("ASSAY_SANDBOX_BIN")) else {
+        eprintln!("skipped: {variable} (a socket) or ASSAY_SANDBOX_BIN (our static programs) is not set");
+        return None;
+    };
+    let socket = PathBuf::from(socket);
+    Some(Bench {
+        engine: installation(&socket).await,
+        socket,
+    })
+}
+
+/// An engine of an installation of its own.
+pub async fn installation(socket: &Path) -> Containers {
+    let folder = PathBuf::from(std::env::var_os("ASSAY_SANDBOX_BIN").unwrap());
+    let settings = Settings {
+        socket: socket.to_owned(),
+        owner: format!("test-{}", hex(&random::<6>())),
+        binaries: Binaries::in_folder(&folder),
+    };
+    Containers::connect(&settings).await.unwrap()
+}
+
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut bytes).unwrap();
+    bytes
+}
+
+/// Files for a sandbox whose phases reach nothing.
+pub fn files(sandbox: SandboxId, run: RunId, phase: EgressPhase) -> SandboxFiles {
+    let signer = Signer::new(&SEED);
+    SandboxFiles {
+        init: InitConfig {
+            hold: true,
+            backend: Backend::Auto,
+        },
+        proxy: ProxyAssignment {
+            sandbox,
+            run,
+            fence: Fence(1),
+            public_key: signer.public_key(),
+            mac_key: Secret::new(hex(&signer.mac_key())),
+            egress: BTreeMap::new(),
+            phase,
+            purses: BTreeMap::new(),
+            upstreams: Vec::new(),
+            prices: BTreeMap::new(),
+            price_version: "1".to_owned(),
+            resolvers: Vec::new(),
+            fixed_addresses: BTreeMap::new(),
+            extra_roots_pem: None,
+        },
+        runner: RunnerConfig {
+            sandbox,
+            public_key: signer.public_key(),
+            fence: Fence(1),
+            proxy: true,
+            max_pids: 200,
+        },
+    }
+}
+
+pub fn spec() -> SandboxSpec {
+    let id = || uuid_v7(jiff_now(), random());
+    let (sandbox, run, attempt) = (SandboxId(id()), RunId(id()), AttemptId(id()));
+    SandboxSpec {
+        sandbox,
+        run,
+        attempt,
+        image: ImageRef(IMAGE.to_owned()),
+        resources: Resources {
+            cpu_milli: 1_000,
+            memory_bytes: 512 << 20,
+            pids: 256,
+            disk_bytes: 1 << 30,
+        },
+        files: files(sandbox, run, EgressPhase::Setup),
+        start_timeout: Duration::from_secs(60),
+    }
+}
+
+fn jiff_now() -> jiff::Timestamp {
+    use assay_core::clock::Clock as _;
+    assay_core::clock::SystemClock.now()
+}
+
+pub fn name(spec: &SandboxSpec) -> SandboxRef {
+    SandboxRef {
+        sandbox: spec.sandbox,
+    }
+}
+
+/// An image with a key of its own from a Dockerfile's text. The folder has to be kept until the build is over.
+pub fn image(dockerfile: &str) -> (ImageSpec, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("Dockerfile"), dockerfile).unwrap();
+    let spec = ImageSpec {
+        key: Digest::of(random::<32>()),
+        context: folder.path().to_owned(),
+        dockerfile: "Dockerfile".to_owned(),
+        args: BTreeMap::from([("WORD".to_owned(), "given".to_owned())]),
+        network: BuildNetwork::None,
+        timeout: Duration::from_secs(120),
+        memory_bytes: 3 << 30,
+    };
+    (spec, folder)
+}
+
+/// A channel for a build's log, and the text once the build is over.
+pub fn log() -> (mpsc::Sender<Bytes>, tokio::task::JoinHandle<String>) {
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(16);
+    let reader = tokio::spawn(async move {
+        let mut text = String::new();
+        while let Some(line) = receiver.recv().await {
+            text.push_str(&String::from_utf8_lossy(&line));
+        }
+        text
+    });
+    (sender, reader)
+}
+
+/// Waits until the runner takes phases.
+pub async fn ready(runner: SocketAddr) -> Health {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let answer = http(runner, "GET /healthz HTTP/1.1\r\nhost: runner").await;
+        let body = answer
+            .as_deref()
+            .ok()
+            .and_then(|text| text.split_once("\r\n\r\n"));
+        let health = body.and_then(|(_, body)| serde_json::from_str::<Health>(body).ok());
+        match health {
+            Some(health) if health.ready => return health,
+            other => assert!(Instant::now() < deadline, "not ready: {other:?} {answer:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// One request without a body; the whole answer as text.
+pub async fn http(address: SocketAddr, head: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("{head}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}

@@ -1,0 +1,91 @@
+//! Images.
+
+use std::time::Duration;
+
+use assay_core::{
+    egress::Egress,
+    id::{AttemptId, RunId, SandboxId, uuid_v7},
+    phase::EgressPhase,
+};
+use assay_engine::{BuildNetwork, BuildOutcome, BuildProxy, Engine, Error, containers::Containers};
+use tokio::time::Instant;
+
+use super::bench::{Bench, IMAGE, files, image, log, random, spec};
+
+pub async fn an_image_is_built_once_for_its_key<E: Engine>(bench: &Bench<E>) {
+    let text = format!("FROM {IMAGE}\nARG WORD=default\nENV SAID=$WORD\nWORKDIR /work\nUSER daemon\n");
+    let (spec, _folder) = image(&text);
+    let build = || async {
+        let (sender, _reader) = log();
+        bench.engine.build(&spec, sender).await.unwrap()
+    };
+    let both = tokio::join!(build(), build());
+    let cached = |outcome: &BuildOutcome| match outcome {
+        BuildOutcome::Built { cached, .. } => *cached,
+        other => panic!("{other:?}"),
+    };
+    assert_ne!(cached(&both.0), cached(&both.1), "{both:?}");
+    assert!(cached(&build().await));
+}
+
+pub async fn a_step_that_fails_is_told_with_its_output(bench: &Bench<Containers>) {
+    let (spec, _folder) = image(&format!("FROM {IMAGE}\nRUN echo seen-$((1 + 1)) && exit 3\n"));
+    let (sender, reader) = log();
+    let outcome = bench.engine.build(&spec, sender).await.unwrap();
+    let BuildOutcome::Failed { reason } = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert!(reason.contains("seen-2") && reason.contains('3'), "{reason}");
+    assert!(reader.await.unwrap().contains("seen-2"));
+    let (spec, _folder) = image(&format!("FROM {IMAGE}\nRUM x\n"));
+    let outcome = bench.engine.build(&spec, log().0).await.unwrap();
+    assert!(matches!(outcome, BuildOutcome::Failed { .. }), "{outcome:?}");
+}
+
+pub async fn a_build_that_never_ends_is_stopped(bench: &Bench<Containers>) {
+    let (mut spec, _folder) = image(&format!("FROM {IMAGE}\nRUN sleep 600\n"));
+    spec.timeout = Duration::from_secs(3);
+    let started = Instant::now();
+    let outcome = bench.engine.build(&spec, log().0).await.unwrap();
+    assert_eq!(outcome, BuildOutcome::TimedOut);
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+pub async fn a_base_image_that_is_missing_is_named(bench: &Bench<Containers>) {
+    let (spec, _folder) = image("FROM assay/no-such-base:1\n");
+    let error = bench.engine.build(&spec, log().0).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::NoImage(name) if name == "assay/no-such-base:1"),
+        "{error}"
+    );
+}
+
+/// The resolver is the sandbox's stub, and the proxy's control answers in the build's own namespace.
+pub async fn a_build_behind_a_proxy_meets_its_resolver(bench: &Bench<Containers>) {
+    let text = format!(
+        "FROM {IMAGE}\nRUN cat /etc/resolv.conf && ! getent hosts refused.example.org && \
+         bash -c 'exec 3<>/dev/tcp/127.0.0.1/15090 && printf \"GET /healthz HTTP/1.0\\r\\n\\r\\n\" >&3 && cat <&3'\n"
+    );
+    let (mut image, _folder) = image(&text);
+    let (sandbox, run, attempt) = {
+        let other = spec();
+        let sandbox = SandboxId(uuid_v7(jiff::Timestamp::UNIX_EPOCH, random()));
+        (sandbox, RunId(other.run.0), AttemptId(other.attempt.0))
+    };
+    image.network = BuildNetwork::Through(Box::new(BuildProxy {
+        egress: Egress::None,
+        files: files(sandbox, run, EgressPhase::Build),
+        attempt,
+        run,
+    }));
+    let (sender, reader) = log();
+    let outcome = bench.engine.build(&image, sender).await.unwrap();
+    let text = reader.await.unwrap();
+    assert!(
+        matches!(outcome, BuildOutcome::Built { cached: false, .. }),
+        "{outcome:?}\n{text}"
+    );
+    assert!(text.contains("nameserver 127.0.0.1"), "{text}");
+    assert!(text.contains("200 OK"), "{text}");
+    assert!(bench.engine.list().await.unwrap().is_empty());
+}
