@@ -1,0 +1,195 @@
+//! Whole attempts on a real container engine, against a platform that lives in the test.
+//!
+//! `ASSAY_TEST_DOCKER` names the engine's socket, `ASSAY_TEST_SANDBOX_BIN` the folder of the static programs.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test may fail loudly; where the engine is, only its environment knows"
+)]
+
+#[path = "attempt/platform.rs"]
+mod platform;
+#[path = "attempt/world.rs"]
+mod world;
+
+use assay_core::{agent::Contract, cause::Cause};
+
+use self::world::{Files, World};
+
+const DOCKERFILE: &str = "FROM debian:bookworm-slim\nWORKDIR /app\n";
+const TEST: &str = "#!/bin/bash\nif [ \"$(cat answer.txt 2>/dev/null)\" = 42 ]; then echo 1; else echo 0; fi > \
+                    /logs/verifier/reward.txt\necho tested\n";
+
+fn task(toml: &str) -> Files {
+    Files::from([
+        ("task.toml", toml),
+        ("instruction.md", "Write 42 into answer.txt"),
+        ("environment/Dockerfile", DOCKERFILE),
+        ("tests/test.sh", TEST),
+        (
+            "solution/solve.sh",
+            "#!/bin/bash\necho solving\necho 42 > answer.txt\n",
+        ),
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn oracle_scores_one_and_nop_zero() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    for (contract, score) in [(Contract::Oracle, 1.0), (Contract::Nop, 0.0)] {
+        let report = world
+            .run(world.assignment(contract, &task("schema_version = '1.4'")))
+            .await;
+        assert_eq!(
+            (report.cause, report.score),
+            (Cause::Completed, Some(score)),
+            "{}",
+            report.detail
+        );
+        assert_eq!(report.verifier_mode.as_deref(), Some("shared"));
+        assert!(world.platform.output("verify/stdout").contains("tested"));
+    }
+    assert!(world.platform.output("agent/stdout").contains("solving"));
+    assert!(world.sandboxes().await.is_empty(), "a sandbox is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_agent_works_where_the_task_says_and_a_planted_reward_is_removed() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let plant = "printf 7 > /logs/verifier/reward.json; test -s \"$ASSAY_INSTRUCTION\" && pwd; exit 3";
+    let manifest = format!(
+        "name = 'x'\ncontract = 'command'\ninstall = ['sh', '-c', 'pwd']\nrun = ['sh', '-c', '''{plant}''']"
+    );
+    let mut assignment = world.assignment(Contract::Command, &task("schema_version = '1.4'"));
+    assignment.agent = Some(
+        world
+            .platform
+            .archive("agent", &Files::from([("agent.toml", manifest.as_str())])),
+    );
+    let report = world.run(assignment).await;
+    assert_eq!(
+        (report.cause, report.score),
+        (Cause::AgentFailed, Some(0.0)),
+        "{}",
+        report.detail
+    );
+    assert!(world.platform.output("setup/stdout").contains("/installed-agent"));
+    assert!(world.platform.output("agent/stdout").contains("/app"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_past_its_deadline_is_still_verified() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let manifest = "name = 'x'\ncontract = 'command'\nrun = ['sh', '-c', 'echo 42 > answer.txt; sleep 1000']";
+    let mut assignment = world.assignment(
+        Contract::Command,
+        &task("schema_version = '1.4'\n[agent]\ntimeout_sec = 1"),
+    );
+    assignment.agent = Some(
+        world
+            .platform
+            .archive("agent", &Files::from([("agent.toml", manifest)])),
+    );
+    let report = world.run(assignment).await;
+    assert_eq!(
+        (report.cause, report.score),
+        (Cause::AgentTimeout, Some(1.0)),
+        "{}",
+        report.detail
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_patch_is_applied_to_a_clean_tree_in_a_fresh_sandbox() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let mut files = task("schema_version = '1.4'");
+    files.insert("environment/Dockerfile", "FROM python:3.12-slim\nWORKDIR /app\n");
+    let diff = "--- /dev/null\\n+++ b/answer.txt\\n@@ -0,0 +1 @@\\n+42\\n";
+    let agent = format!(
+        "def agent_main(input):\n    open('elsewhere.txt', 'w').write('x')\n    assert '42' in input['problem_statement']\n    return \"{diff}\"\n"
+    );
+    let bundle = Files::from([
+        ("agent.toml", "name = 'x'\ncontract = 'patch'"),
+        ("agent.py", agent.as_str()),
+    ]);
+    let mut assignment = world.assignment(Contract::Patch, &files);
+    assignment.agent = Some(world.platform.archive("agent", &bundle));
+    let report = world.run(assignment).await;
+    assert_eq!(
+        (report.cause, report.score),
+        (Cause::Completed, Some(1.0)),
+        "{}",
+        report.detail
+    );
+    assert_eq!(report.verifier_mode.as_deref(), Some("separate"));
+    assert!(world.sandboxes().await.is_empty(), "a sandbox is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_attempt_leaves_no_sandbox() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let manifest = "name = 'x'\ncontract = 'command'\nrun = ['sh', '-c', 'echo begun; sleep 1000']";
+    let mut assignment = world.assignment(Contract::Command, &task("schema_version = '1.4'"));
+    assignment.agent = Some(
+        world
+            .platform
+            .archive("agent", &Files::from([("agent.toml", manifest)])),
+    );
+    let attempt = assignment.attempt;
+    world.platform.give(assignment);
+    world.platform.wait_for_output("agent/stdout", "begun").await;
+    let began = std::time::Instant::now();
+    world.platform.cancel(attempt);
+    let report = world.platform.report().await;
+    assert_eq!((report.cause, report.score), (Cause::Cancelled, None));
+    assert!(world.sandboxes().await.is_empty(), "a sandbox is left behind");
+    assert!(began.elapsed().as_secs() < 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_worker_goes_on_with_the_same_sandbox() {
+    let Some(mut world) = World::new().await else {
+        return;
+    };
+    let manifest = "name = 'x'\ncontract = 'command'\nrun = ['sh', '-c', 'echo begun; while [ ! -e /tmp/go ]; do sleep 0.1; \
+                    done; echo 42 > answer.txt; echo done']";
+    let mut assignment = world.assignment(Contract::Command, &task("schema_version = '1.4'"));
+    assignment.agent = Some(
+        world
+            .platform
+            .archive("agent", &Files::from([("agent.toml", manifest)])),
+    );
+    world.platform.give(assignment.clone());
+    world.platform.wait_for_output("agent/stdout", "begun").await;
+    world.stop_worker().await;
+    assert_eq!(world.platform.handed_back(), [assignment.attempt]);
+    let sandbox = world.sandboxes().await;
+    assert_eq!(sandbox.len(), 1, "the sandbox must live on");
+    assignment.adopted = Some(world.platform.progress());
+    assignment.fence.0 += 1;
+    world.start_worker();
+    world.platform.give(assignment);
+    world.platform.wait_for_event("phase_adopted").await;
+    world.touch(sandbox[0], "/tmp/go").await;
+    let report = world.platform.report().await;
+    assert_eq!(
+        (report.cause, report.score),
+        (Cause::Completed, Some(1.0)),
+        "{}",
+        report.detail
+    );
+    assert_eq!(world.platform.output("agent/stdout"), "begun\ndone\n");
+}
