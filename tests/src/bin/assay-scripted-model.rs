@@ -23,6 +23,9 @@ struct Args {
     /// Where to listen, e.g. the address of the container engine's bridge; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// The address that callers are told, where it is another one than it listens on
+    #[arg(long)]
+    advertise: Option<std::net::IpAddr>,
     /// The name that agents call it by
     #[arg(long, default_value = "models.assay-demo.example")]
     host: String,
@@ -88,7 +91,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         dialect,
         models: [args.model.parse()?].into(),
         credential: Secret::new(key),
-        address: Some(model.address),
+        address: Some(SocketAddr::new(
+            args.advertise.unwrap_or(model.address.ip()),
+            model.address.port(),
+        )),
         ca_pem: Some(model.root_pem.clone()),
     };
     let catalogue = Catalogue {
