@@ -78,6 +78,8 @@ pub struct Containers {
     /// Cleared when the storage driver has refused a limit on disk once.
     disk_limits: AtomicBool,
     flights: Flights,
+    /// The engine is Podman, whose builder is told about networks in its own way.
+    podman: bool,
 }
 
 impl Containers {
@@ -93,6 +95,7 @@ impl Containers {
                 .map_err(|error| fault("connect", &error))
         })
         .await?;
+        let podman = within("connect", CALL, is_podman(&docker)).await?;
         let runner = images::read("runner", &settings.binaries.runner).await?;
         let images = OwnImages::ensure(&docker, &settings.binaries).await?;
         Ok(Self {
@@ -102,6 +105,7 @@ impl Containers {
             images,
             disk_limits: AtomicBool::new(true),
             flights: Flights::default(),
+            podman,
         })
     }
 }
@@ -139,6 +143,12 @@ impl Engine for Containers {
     async fn build(&self, spec: &ImageSpec, log: mpsc::Sender<Bytes>) -> Result<BuildOutcome, Error> {
         Box::pin(build::image(self, spec, log)).await
     }
+}
+
+async fn is_podman(docker: &Docker) -> Result<bool, Error> {
+    let version = docker.version().await.map_err(|error| fault("connect", &error))?;
+    let mut parts = version.components.unwrap_or_default().into_iter();
+    Ok(parts.any(|part| part.name.starts_with("Podman")))
 }
 
 /// Bounds an operation in time.

@@ -20,7 +20,10 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
-use self::outcome::{Progress, Step};
+use self::{
+    egress::Network,
+    outcome::{Progress, Step},
+};
 use super::{Containers, images};
 use crate::{BuildOutcome, Error, ImageRef, ImageSpec};
 
@@ -64,7 +67,7 @@ pub(super) async fn image(
     }
     let network = Box::pin(egress::open(engine, &spec.network)).await?;
     // Dropping the request is how a build is cancelled.
-    let built = tokio::time::timeout(spec.timeout, run(engine, spec, &tag, network.mode(), log)).await;
+    let built = tokio::time::timeout(spec.timeout, run(engine, spec, &tag, &network, log)).await;
     network.close(engine).await?;
     match built {
         Err(_) => Ok(BuildOutcome::TimedOut),
@@ -91,13 +94,17 @@ async fn run(
     engine: &Containers,
     spec: &ImageSpec,
     tag: &str,
-    network: String,
+    network: &Network,
     log: mpsc::Sender<Bytes>,
 ) -> Result<Option<String>, Error> {
-    let docker = with_memory_limit(&engine.docker, spec.memory_bytes);
+    let mut parameters = network.parameters(engine.podman);
+    // The client's own field holds 31 bits, less than builds need.
+    parameters.push(("memory", spec.memory_bytes.to_string()));
+    parameters.push(("memswap", spec.memory_bytes.to_string()));
+    let docker = with_parameters(&engine.docker, &parameters);
     let context = context::stream(spec.context.clone(), spec.dockerfile.clone());
     let body = bollard::body_try_stream(context);
-    let mut steps = std::pin::pin!(docker.build_image(options(spec, tag, network), None, Some(body)));
+    let mut steps = std::pin::pin!(docker.build_image(options(spec, tag), None, Some(body)));
     let mut progress = Progress::default();
     while let Some(step) = steps.next().await {
         match progress.take(step) {
@@ -113,7 +120,7 @@ async fn run(
     Ok(None)
 }
 
-fn options(spec: &ImageSpec, tag: &str, network: String) -> BuildImageOptions {
+fn options(spec: &ImageSpec, tag: &str) -> BuildImageOptions {
     let args = spec
         .args
         .iter()
@@ -128,21 +135,41 @@ fn options(spec: &ImageSpec, tag: &str, network: String) -> BuildImageOptions {
             ("app.kubernetes.io/managed-by".to_owned(), "assay".to_owned()),
             ("assay.dev/key".to_owned(), spec.key.to_string()),
         ])),
-        networkmode: Some(network),
         ..BuildImageOptions::default()
     }
 }
 
-/// The client's own field holds 31 bits, less than builds need; so the limit is written into the request.
-fn with_memory_limit(docker: &Docker, bytes: u64) -> Docker {
+/// A client that adds these parameters, which its own options cannot say, to each request.
+///
+/// Where they cannot be added the request becomes one that no engine takes: a build without them would have more
+/// network than it may.
+fn with_parameters(docker: &Docker, parameters: &[(&'static str, String)]) -> Docker {
+    let mut added = String::new();
+    for (name, value) in parameters {
+        added.push('&');
+        added.push_str(name);
+        added.push('=');
+        added.push_str(&encode(value));
+    }
     docker.clone().with_request_modifier(move |mut request| {
-        let uri = request.uri().to_string();
-        let separator = if uri.contains('?') { '&' } else { '?' };
-        if let Ok(limited) = format!("{uri}{separator}memory={bytes}&memswap={bytes}").parse() {
-            *request.uri_mut() = limited;
-        }
+        let uri = format!("{}{added}", request.uri());
+        *request.uri_mut() = uri.parse().unwrap_or_default();
         request
     })
+}
+
+/// Percent-encodes everything but letters and digits.
+fn encode(value: &str) -> String {
+    let mut encoded = String::new();
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push('%');
+            encoded.push_str(&assay_core::digest::hex(&[byte]));
+        }
+    }
+    encoded
 }
 
 /// The tag of a key.

@@ -21,7 +21,7 @@ const TAIL_BYTES: usize = 8 << 10;
 
 /// How the containers of a sandbox ended.
 pub(super) async fn evidence(engine: &Containers, sandbox: SandboxRef) -> Result<Evidence, Error> {
-    let members = members(engine, Some(sandbox)).await?;
+    let members = members(engine, sandbox).await?;
     let mut evidence = Evidence {
         gone: members.is_empty(),
         ..Evidence::default()

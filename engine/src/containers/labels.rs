@@ -29,18 +29,14 @@ pub(super) enum Role {
 }
 
 impl Role {
+    pub(super) const ALL: [Self; 3] = [Self::Init, Self::Proxy, Self::Main];
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Init => "init",
             Self::Proxy => "proxy",
             Self::Main => "main",
         }
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        [Self::Init, Self::Proxy, Self::Main]
-            .into_iter()
-            .find(|role| role.name() == name)
     }
 }
 
@@ -77,21 +73,14 @@ pub(super) fn labels(owner: &Owner, identity: &Identity, role: Role) -> HashMap<
     .into()
 }
 
-/// A filter for every container of this installation, or of one sandbox of it.
-pub(super) fn filter(owner: &Owner, sandbox: Option<SandboxRef>) -> HashMap<String, Vec<String>> {
-    let mut wanted = vec![format!("{OWNER}={}", owner.0)];
-    wanted.extend(sandbox.map(|name| format!("{SANDBOX}={}", name.sandbox)));
-    HashMap::from([("label".to_owned(), wanted)])
+/// A filter for every container of this installation.
+pub(super) fn filter(owner: &Owner) -> HashMap<String, Vec<String>> {
+    HashMap::from([("label".to_owned(), vec![format!("{OWNER}={}", owner.0)])])
 }
 
 /// Whether the labels are this installation's.
 pub(super) fn is_ours(owner: &Owner, labels: &HashMap<String, String>) -> bool {
     labels.get(OWNER) == Some(&owner.0)
-}
-
-/// The role that labels tell.
-pub(super) fn role(labels: &HashMap<String, String>) -> Option<Role> {
-    Role::from_name(labels.get(ROLE)?)
 }
 
 /// The sandbox and attempt that labels tell.

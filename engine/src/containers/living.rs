@@ -3,28 +3,33 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use assay_core::egress::port;
 use bollard::{
-    models::{ContainerInspectResponse, ContainerSummaryStateEnum, ImageConfig},
+    errors::Error as ClientError,
+    models::{ContainerInspectResponse, ContainerSummary, ImageConfig},
     query_parameters::ListContainersOptions,
 };
-use futures_util::future::try_join;
+use futures_util::future::{try_join, try_join_all};
 
 use super::{
     Containers,
     fault::{fault, is_missing},
     labels::{self, Role},
+    place::state,
 };
 use crate::{Error, ImageRef, Listed, Sandbox, SandboxRef};
+
+/// Between two looks at a list that is changing.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// A container of one of our sandboxes.
 #[derive(Debug)]
 pub(super) struct Member {
     pub id: String,
     pub role: Role,
-    pub listed: Listed,
     pub running: bool,
 }
 
@@ -34,6 +39,8 @@ pub(super) struct ImageFacts {
     pub workdir: String,
     pub user: String,
     pub env: BTreeMap<String, String>,
+    /// It brings a health check, which must not run beside the runner.
+    pub healthcheck: bool,
 }
 
 /// Where the two control interfaces answer on this host.
@@ -43,43 +50,63 @@ pub(super) struct Ports {
     pub proxy: SocketAddr,
 }
 
-/// Every container of this installation, or of one sandbox of it.
-pub(super) async fn members(engine: &Containers, sandbox: Option<SandboxRef>) -> Result<Vec<Member>, Error> {
-    let options = ListContainersOptions {
-        all: true,
-        filters: Some(labels::filter(&engine.owner, sandbox)),
-        ..ListContainersOptions::default()
-    };
-    let found = engine
-        .docker
-        .list_containers(Some(options))
-        .await
-        .map_err(|error| fault("list containers", &error))?;
-    let member = |summary: bollard::models::ContainerSummary| {
-        let labels = summary.labels?;
-        Some(Member {
-            id: summary.id?,
-            role: labels::role(&labels)?,
-            listed: labels::listed(&labels)?,
-            running: summary.state == Some(ContainerSummaryStateEnum::RUNNING),
-        })
-    };
-    Ok(found.into_iter().filter_map(member).collect())
+/// The containers of one sandbox that are this installation's. Asked by name: each answers for itself.
+pub(super) async fn members(engine: &Containers, sandbox: SandboxRef) -> Result<Vec<Member>, Error> {
+    let all = Role::ALL.map(|role| member(engine, sandbox, role));
+    let found = try_join_all(all).await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
-/// One entry for each sandbox.
+async fn member(engine: &Containers, sandbox: SandboxRef, role: Role) -> Result<Option<Member>, Error> {
+    let name = labels::name(sandbox.sandbox, role);
+    let found = match engine.docker.inspect_container(&name, None).await {
+        Ok(found) => found,
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => return Err(fault("inspect container", &error)),
+    };
+    let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
+    if !labels.is_some_and(|labels| labels::is_ours(&engine.owner, labels)) {
+        return Ok(None);
+    }
+    let (running, _) = state(&found);
+    Ok(Some(Member {
+        id: found.id.unwrap_or(name),
+        role,
+        running,
+    }))
+}
+
+/// One entry for each sandbox of this installation.
 pub(super) async fn list(engine: &Containers) -> Result<Vec<Listed>, Error> {
-    let by_name: BTreeMap<_, _> = members(engine, None)
+    let listed = summaries(engine)
         .await?
         .into_iter()
-        .map(|member| (member.listed.name.sandbox, member.listed))
-        .collect();
+        .filter_map(|summary| labels::listed(&summary.labels?));
+    let by_name: BTreeMap<_, _> = listed.map(|listed| (listed.name.sandbox, listed)).collect();
     Ok(by_name.into_values().collect())
+}
+
+async fn summaries(engine: &Containers) -> Result<Vec<ContainerSummary>, Error> {
+    loop {
+        let options = ListContainersOptions {
+            all: true,
+            filters: Some(labels::filter(&engine.owner)),
+            ..ListContainersOptions::default()
+        };
+        match engine.docker.list_containers(Some(options)).await {
+            Ok(found) => return Ok(found),
+            // Podman's word for a container that has ended and is being cleaned up; the client does not know it.
+            Err(ClientError::JsonDataError { message, .. }) if message.contains("`stopped`") => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(error) => return Err(fault("list containers", &error)),
+        }
+    }
 }
 
 /// A sandbox is alive while init and main run.
 pub(super) async fn find(engine: &Containers, name: SandboxRef) -> Result<Option<Sandbox>, Error> {
-    let members = members(engine, Some(name)).await?;
+    let members = members(engine, name).await?;
     let running = |role| {
         let mut found = members.iter();
         found.find(|member| member.role == role && member.running)
@@ -109,6 +136,20 @@ pub(super) async fn ports(engine: &Containers, init: &str) -> Result<Ports, Erro
             message: "its control ports are not published".to_owned(),
         }),
     }
+}
+
+/// The process of a running container, as the engine's host sees it.
+pub(super) async fn pid(engine: &Containers, id: &str) -> Result<i64, Error> {
+    let found = engine
+        .docker
+        .inspect_container(id, None)
+        .await
+        .map_err(|error| fault("inspect container", &error))?;
+    let pid = found.state.and_then(|state| state.pid).filter(|pid| *pid > 0);
+    pid.ok_or_else(|| Error::Unavailable {
+        operation: "inspect container",
+        message: "it has ended".to_owned(),
+    })
 }
 
 fn published(found: &ContainerInspectResponse, port: u16) -> Option<SocketAddr> {
@@ -147,6 +188,7 @@ fn facts_of(config: ImageConfig) -> ImageFacts {
         Some((name.to_owned(), value.to_owned()))
     };
     ImageFacts {
+        healthcheck: config.healthcheck.is_some(),
         workdir: config.working_dir.unwrap_or_default(),
         user: config.user.unwrap_or_default(),
         env: config

@@ -42,6 +42,15 @@ pub(super) struct Pod<'a> {
     pub identity: Identity,
 }
 
+/// What main is made from.
+#[derive(Debug)]
+pub(super) struct Task<'a> {
+    pub image: &'a ImageRef,
+    pub limits: &'a Resources,
+    /// The image brings a health check.
+    pub healthcheck: bool,
+}
+
 impl Pod<'_> {
     /// The holder of the network namespace, with the published ports.
     pub(super) fn init(&self, image: &str) -> ContainerCreateBody {
@@ -91,16 +100,11 @@ impl Pod<'_> {
     }
 
     /// The task's image under the runner, inside of init's network namespace.
-    pub(super) fn main(
-        &self,
-        image: &ImageRef,
-        init: &str,
-        limits: &Resources,
-        disk_limit: bool,
-    ) -> ContainerCreateBody {
+    pub(super) fn main(&self, task: &Task<'_>, init: &str, disk_limit: bool) -> ContainerCreateBody {
+        let limits = task.limits;
         let size = || HashMap::from([("size".to_owned(), limits.disk_bytes.to_string())]);
         ContainerCreateBody {
-            image: Some(image.0.clone()),
+            image: Some(task.image.0.clone()),
             user: Some("0:0".to_owned()),
             entrypoint: Some(
                 ["/assay/runner", "serve", "--config", "/assay/runner.json"]
@@ -108,11 +112,7 @@ impl Pod<'_> {
                     .to_vec(),
             ),
             cmd: Some(Vec::new()),
-            // An image's own health check would run beside the runner, outside of its confinement.
-            healthcheck: Some(HealthConfig {
-                test: Some(vec!["NONE".to_owned()]),
-                ..HealthConfig::default()
-            }),
+            healthcheck: task.healthcheck.then(no_healthcheck),
             host_config: Some(HostConfig {
                 cap_add: Some(MAIN_CAPABILITIES.map(str::to_owned).to_vec()),
                 // The runner makes a user namespace and then loads its own filter; only the runner runs unfiltered.
@@ -152,6 +152,14 @@ fn host(init: Option<&str>) -> HostConfig {
             config: Some(HashMap::from([("max-size".to_owned(), "1m".to_owned())])),
         }),
         ..HostConfig::default()
+    }
+}
+
+/// An image's own health check would run beside the runner, outside of its confinement.
+fn no_healthcheck() -> HealthConfig {
+    HealthConfig {
+        test: Some(vec!["NONE".to_owned()]),
+        ..HealthConfig::default()
     }
 }
 

@@ -22,7 +22,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 
 /// SIGTERM: the proxy goes on answering about its ledger until it is told that it was collected.
 pub(super) async fn stop_proxy(engine: &Containers, sandbox: SandboxRef) -> Result<(), Error> {
-    let members = members(engine, Some(sandbox)).await?;
+    let members = members(engine, sandbox).await?;
     let Some(proxy) = members
         .iter()
         .find(|member| member.role == Role::Proxy && member.running)
@@ -48,7 +48,7 @@ pub(super) async fn destroy(engine: &Containers, sandbox: SandboxRef) -> Result<
     let deadline = Instant::now() + DESTROY;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let members = within("destroy", left, members(engine, Some(sandbox))).await?;
+        let members = within("destroy", left, members(engine, sandbox)).await?;
         if members.is_empty() {
             return Ok(());
         }

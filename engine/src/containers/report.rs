@@ -1,8 +1,11 @@
 //! Waits for the line by which init says that the packet rules are proven.
 
 use assay_core::control::init::InitReport;
-use bollard::{container::LogOutput, query_parameters::AttachContainerOptions};
-use futures_util::StreamExt as _;
+use bollard::{
+    container::LogOutput,
+    query_parameters::{AttachContainerOptions, LogsOptions},
+};
+use futures_util::{StreamExt as _, stream::BoxStream};
 
 use super::{
     Containers, death,
@@ -11,6 +14,8 @@ use super::{
 };
 use crate::Error;
 
+type Outputs<'a> = BoxStream<'a, Result<LogOutput, bollard::errors::Error>>;
+
 /// More than this before the report is no report.
 const MAX_BYTES: usize = 64 << 10;
 
@@ -18,22 +23,15 @@ const MAX_BYTES: usize = 64 << 10;
 ///
 /// Attached before the start: the line arrives when it is written, whatever the log driver does.
 pub(super) async fn prove(engine: &Containers, init: &Placed) -> Result<InitReport, Error> {
-    let options = AttachContainerOptions {
-        logs: init.running,
-        stream: true,
-        stdout: true,
-        stderr: true,
-        ..AttachContainerOptions::default()
+    let mut outputs = if init.running {
+        written(engine, &init.id)
+    } else {
+        attach(engine, &init.id).await?
     };
-    let mut attached = engine
-        .docker
-        .attach_container(&init.id, Some(options))
-        .await
-        .map_err(|error| fault("attach to init", &error))?;
     start(engine, init).await?;
     let mut printed = Vec::new();
-    while let Some(output) = attached.output.next().await {
-        let output = output.map_err(|error| fault("attach to init", &error))?;
+    while let Some(output) = outputs.next().await {
+        let output = output.map_err(|error| fault("read from init", &error))?;
         if !matches!(output, LogOutput::StdOut { .. }) {
             continue;
         }
@@ -46,6 +44,29 @@ pub(super) async fn prove(engine: &Containers, init: &Placed) -> Result<InitRepo
         }
     }
     Err(died(engine, init).await?)
+}
+
+async fn attach<'a>(engine: &'a Containers, init: &str) -> Result<Outputs<'a>, Error> {
+    let options = AttachContainerOptions {
+        stream: true,
+        stdout: true,
+        stderr: true,
+        ..AttachContainerOptions::default()
+    };
+    let attached = engine.docker.attach_container(init, Some(options)).await;
+    let attached = attached.map_err(|error| fault("attach to init", &error))?;
+    Ok(attached.output)
+}
+
+/// What an init that runs already has printed, and goes on to print.
+fn written<'a>(engine: &'a Containers, init: &str) -> Outputs<'a> {
+    let options = LogsOptions {
+        follow: true,
+        stdout: true,
+        tail: "all".to_owned(),
+        ..LogsOptions::default()
+    };
+    engine.docker.logs(init, Some(options)).boxed()
 }
 
 fn report(printed: &[u8]) -> Option<InitReport> {

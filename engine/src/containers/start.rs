@@ -10,7 +10,7 @@ use super::{
     labels::{Identity, Role, name},
     living::{Ports, facts, ports, sandbox as living_sandbox},
     place::{Placed, Wanted, place, start},
-    pod::Pod,
+    pod::{Pod, Task},
     report::prove,
 };
 use crate::{Error, Sandbox, SandboxFiles, SandboxRef, SandboxSpec};
@@ -29,7 +29,7 @@ pub(super) async fn sandbox(engine: &Containers, spec: &SandboxSpec) -> Result<S
     let (ports, proxy, main) = Box::pin(try_join3(
         prove_and_ask_ports(engine, &init),
         place_proxy(engine, &pod, &spec.files, &init.id),
-        place_main(engine, &pod, spec, &init.id),
+        place_main(engine, &pod, spec, facts.healthcheck, &init.id),
     ))
     .await?;
     try_join(start(engine, &proxy), start(engine, &main)).await?;
@@ -95,13 +95,19 @@ async fn place_main(
     engine: &Containers,
     pod: &Pod<'_>,
     spec: &SandboxSpec,
+    healthcheck: bool,
     init: &str,
 ) -> Result<Placed, Error> {
     let files = archive::main(&engine.runner, &spec.files.runner)?;
+    let task = Task {
+        image: &spec.image,
+        limits: &spec.resources,
+        healthcheck,
+    };
     let wanted = |disk_limit| Wanted {
         name: name(pod.identity.sandbox, Role::Main),
         role: Role::Main,
-        body: pod.main(&spec.image, init, &spec.resources, disk_limit),
+        body: pod.main(&task, init, disk_limit),
         files: files.clone(),
     };
     let disk_limit = engine.disk_limits.load(Ordering::Relaxed);

@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     BuildNetwork, BuildProxy, Error, SandboxRef,
-    containers::{Containers, labels::Identity, remove, start, within},
+    containers::{Containers, labels::Identity, living, remove, start, within},
 };
 
 /// Longest wait for init and proxy.
@@ -20,11 +20,19 @@ const START: Duration = Duration::from_secs(30);
 /// Between two looks at a proxy that is starting.
 const AGAIN: Duration = Duration::from_millis(10);
 
+/// The container that holds the network namespace.
+#[derive(Debug)]
+pub(super) struct Holder {
+    id: String,
+    /// Its process, as the engine's host sees it.
+    pid: i64,
+}
+
 /// What a build's steps may use.
 #[derive(Debug)]
 pub(super) enum Network {
     None,
-    Sandbox { name: SandboxRef, init: String },
+    Sandbox { name: SandboxRef, init: Holder },
 }
 
 /// Starts what the network needs.
@@ -47,11 +55,25 @@ pub(super) async fn open(engine: &Containers, network: &BuildNetwork) -> Result<
 }
 
 impl Network {
-    /// What the builder is told.
-    pub(super) fn mode(&self) -> String {
+    /// What the builder is told, beside the ordinary options: parameters of its request.
+    ///
+    /// Podman's builder takes no other container's network by name and says nothing about it; it takes the
+    /// namespace by its path, and its resolver by address.
+    pub(super) fn parameters(&self, podman: bool) -> Vec<(&'static str, String)> {
         match self {
-            Self::None => "none".to_owned(),
-            Self::Sandbox { init, .. } => format!("container:{init}"),
+            Self::None => vec![("networkmode", "none".to_owned())],
+            Self::Sandbox { init, .. } if podman => vec![
+                (
+                    "nsoptions",
+                    format!(
+                        r#"[{{"Name":"network","Host":false,"Path":"/proc/{}/ns/net"}}]"#,
+                        init.pid
+                    ),
+                ),
+                ("dnsservers", r#"["127.0.0.1"]"#.to_owned()),
+                ("dropcaps", r#"["CAP_NET_RAW"]"#.to_owned()),
+            ],
+            Self::Sandbox { init, .. } => vec![("networkmode", format!("container:{}", init.id))],
         }
     }
 
@@ -64,7 +86,7 @@ impl Network {
     }
 }
 
-async fn sandbox(engine: &Containers, proxy: &BuildProxy) -> Result<String, Error> {
+async fn sandbox(engine: &Containers, proxy: &BuildProxy) -> Result<Holder, Error> {
     let identity = Identity {
         sandbox: proxy.files.proxy.sandbox,
         run: proxy.run,
@@ -74,7 +96,8 @@ async fn sandbox(engine: &Containers, proxy: &BuildProxy) -> Result<String, Erro
     while !is_healthy(ports.proxy).await {
         tokio::time::sleep(AGAIN).await;
     }
-    Ok(init.id)
+    let pid = living::pid(engine, &init.id).await?;
+    Ok(Holder { id: init.id, pid })
 }
 
 /// Bounded by the caller: a port that nobody serves yet is closed at once.

@@ -26,7 +26,15 @@ fn limits() -> Resources {
 #[test]
 fn main_gets_exactly_the_listed_capabilities_and_no_swap() {
     let owner = Owner("here".to_owned());
-    let main = pod(&owner).main(&ImageRef("sha256:1".to_owned()), "abc", &limits(), true);
+    let main = pod(&owner).main(
+        &Task {
+            image: &ImageRef("sha256:1".to_owned()),
+            limits: &limits(),
+            healthcheck: true,
+        },
+        "abc",
+        true,
+    );
     let host = main.host_config.unwrap();
     assert_eq!(host.cap_drop.unwrap(), ["ALL"]);
     let added = host.cap_add.unwrap();
