@@ -56,10 +56,18 @@ async fn main() -> Result<(), Failure> {
     samples.sort();
     let out = &mut std::io::stdout();
     for (ready, created, destroyed) in &samples {
-        writeln!(out, "ready {ready:.0?}  created {created:.0?}  destroyed in {destroyed:.0?}")?;
+        writeln!(
+            out,
+            "ready {ready:.0?}  created {created:.0?}  destroyed in {destroyed:.0?}"
+        )?;
     }
     let median = samples.get(samples.len() / 2).ok_or("no samples")?;
-    writeln!(out, "median of {}: ready {:.0?}", samples.len(), median.0)?;
+    writeln!(
+        out,
+        "median of {}: ready {} ms",
+        samples.len(),
+        median.0.as_millis()
+    )?;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ mod build;
 mod death;
 mod fault;
 mod images;
+mod inspect;
 mod labels;
 mod living;
 mod place;
@@ -117,7 +118,7 @@ impl Engine for Containers {
     }
 
     async fn find(&self, sandbox: &SandboxRef) -> Result<Option<Sandbox>, Error> {
-        within("find", CALL, living::find(self, *sandbox)).await
+        within("find", CALL, Box::pin(living::find(self, *sandbox))).await
     }
 
     async fn set_phase(&self, _sandbox: &SandboxRef, _phase: EgressPhase) -> Result<(), Error> {

@@ -9,6 +9,7 @@ use futures_util::{StreamExt as _, future::try_join_all};
 use super::{
     Containers,
     fault::{fault, is_missing},
+    inspect::inspect,
     labels::Role,
     living::members,
     place::state,
@@ -40,10 +41,8 @@ pub(super) async fn evidence(engine: &Containers, sandbox: SandboxRef) -> Result
 }
 
 async fn death(engine: &Containers, id: &str) -> Result<Option<Death>, Error> {
-    let found = match engine.docker.inspect_container(id, None).await {
-        Ok(found) => found,
-        Err(error) if is_missing(&error) => return Ok(None),
-        Err(error) => return Err(fault("inspect container", &error)),
+    let Some(found) = inspect(engine, id).await? else {
+        return Ok(None);
     };
     let (_, Some(code)) = state(&found) else {
         return Ok(None);

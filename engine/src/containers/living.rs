@@ -3,12 +3,10 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    time::Duration,
 };
 
 use assay_core::egress::port;
 use bollard::{
-    errors::Error as ClientError,
     models::{ContainerInspectResponse, ContainerSummary, ImageConfig},
     query_parameters::ListContainersOptions,
 };
@@ -17,13 +15,11 @@ use futures_util::future::{try_join, try_join_all};
 use super::{
     Containers,
     fault::{fault, is_missing},
+    inspect::{AGAIN, inspect, inspect_existing, is_being_cleaned_up},
     labels::{self, Role},
     place::state,
 };
 use crate::{Error, ImageRef, Listed, Sandbox, SandboxRef};
-
-/// Between two looks at a list that is changing.
-const AGAIN: Duration = Duration::from_millis(50);
 
 /// A container of one of our sandboxes.
 #[derive(Debug)]
@@ -59,10 +55,8 @@ pub(super) async fn members(engine: &Containers, sandbox: SandboxRef) -> Result<
 
 async fn member(engine: &Containers, sandbox: SandboxRef, role: Role) -> Result<Option<Member>, Error> {
     let name = labels::name(sandbox.sandbox, role);
-    let found = match engine.docker.inspect_container(&name, None).await {
-        Ok(found) => found,
-        Err(error) if is_missing(&error) => return Ok(None),
-        Err(error) => return Err(fault("inspect container", &error)),
+    let Some(found) = inspect(engine, &name).await? else {
+        return Ok(None);
     };
     let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
     if !labels.is_some_and(|labels| labels::is_ours(&engine.owner, labels)) {
@@ -95,8 +89,7 @@ async fn summaries(engine: &Containers) -> Result<Vec<ContainerSummary>, Error> 
         };
         match engine.docker.list_containers(Some(options)).await {
             Ok(found) => return Ok(found),
-            // Podman's word for a container that has ended and is being cleaned up; the client does not know it.
-            Err(ClientError::JsonDataError { message, .. }) if message.contains("`stopped`") => {
+            Err(error) if is_being_cleaned_up(&error) => {
                 tokio::time::sleep(AGAIN).await;
             }
             Err(error) => return Err(fault("list containers", &error)),
@@ -124,11 +117,7 @@ pub(super) async fn find(engine: &Containers, name: SandboxRef) -> Result<Option
 
 /// The published ports of a running init.
 pub(super) async fn ports(engine: &Containers, init: &str) -> Result<Ports, Error> {
-    let found = engine
-        .docker
-        .inspect_container(init, None)
-        .await
-        .map_err(|error| fault("inspect container", &error))?;
+    let found = inspect_existing(engine, init).await?;
     match (published(&found, port::RUNNER), published(&found, port::PROXY)) {
         (Some(runner), Some(proxy)) => Ok(Ports { runner, proxy }),
         _ => Err(Error::Refused {
@@ -140,11 +129,7 @@ pub(super) async fn ports(engine: &Containers, init: &str) -> Result<Ports, Erro
 
 /// The process of a running container, as the engine's host sees it.
 pub(super) async fn pid(engine: &Containers, id: &str) -> Result<i64, Error> {
-    let found = engine
-        .docker
-        .inspect_container(id, None)
-        .await
-        .map_err(|error| fault("inspect container", &error))?;
+    let found = inspect_existing(engine, id).await?;
     let pid = found.state.and_then(|state| state.pid).filter(|pid| *pid > 0);
     pid.ok_or_else(|| Error::Unavailable {
         operation: "inspect container",
@@ -174,11 +159,7 @@ pub(super) async fn facts(engine: &Containers, image: &ImageRef) -> Result<Image
 }
 
 async fn facts_of_container(engine: &Containers, main: &str) -> Result<ImageFacts, Error> {
-    let found = engine
-        .docker
-        .inspect_container(main, None)
-        .await
-        .map_err(|error| fault("inspect container", &error))?;
+    let found = inspect_existing(engine, main).await?;
     facts(engine, &ImageRef(found.image.unwrap_or_default())).await
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::{
     Containers,
     fault::{fault, is_missing, status},
+    inspect::inspect_existing,
     labels::{self, Role},
     pod::OUR_VOLUME,
 };
@@ -90,11 +91,7 @@ fn is_taken(error: &ClientError) -> bool {
 }
 
 async fn meet(engine: &Containers, name: &str, role: Role) -> Result<Placed, Error> {
-    let found = engine
-        .docker
-        .inspect_container(name, None)
-        .await
-        .map_err(|error| fault("inspect container", &error))?;
+    let found = inspect_existing(engine, name).await?;
     let labels = found.config.as_ref().and_then(|config| config.labels.clone());
     if !labels.is_some_and(|labels| labels::is_ours(&engine.owner, &labels)) {
         return Err(Error::Refused {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use assay_core::{
+    digest::hex,
     egress::Egress,
     id::{AttemptId, RunId, SandboxId, uuid_v7},
     phase::EgressPhase,
@@ -63,8 +64,9 @@ pub async fn a_base_image_that_is_missing_is_named(bench: &Bench<Containers>) {
 /// The resolver is the sandbox's stub, and the proxy's control answers in the build's own namespace.
 pub async fn a_build_behind_a_proxy_meets_its_resolver(bench: &Bench<Containers>) {
     let text = format!(
-        "FROM {IMAGE}\nRUN cat /etc/resolv.conf && ! getent hosts refused.example.org && \
-         bash -c 'exec 3<>/dev/tcp/127.0.0.1/15090 && printf \"GET /healthz HTTP/1.0\\r\\n\\r\\n\" >&3 && cat <&3'\n"
+        "FROM {IMAGE}\nRUN : {} && cat /etc/resolv.conf && ! getent hosts refused.example.org && \
+         bash -c 'exec 3<>/dev/tcp/127.0.0.1/15090 && printf \"GET /healthz HTTP/1.0\\r\\n\\r\\n\" >&3 && cat <&3'\n",
+        hex(&random::<8>())
     );
     let (mut image, _folder) = image(&text);
     let (sandbox, run, attempt) = {
