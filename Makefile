@@ -17,7 +17,7 @@ test: sandbox ## Run every test this machine can run; the others say what they l
 lint: ## Formatting, lints and documentation, warnings as errors
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --quiet
 
 sandbox: ## Build the three static programs of a sandbox
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile sandbox --target $(SANDBOX_TARGET) \
