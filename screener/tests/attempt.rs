@@ -55,7 +55,6 @@ async fn oracle_scores_one_and_nop_zero() {
         assert!(world.platform.output("verify/stdout").contains("tested"));
     }
     assert!(world.platform.output("agent/stdout").contains("solving"));
-    assert!(world.sandboxes().await.is_empty(), "a sandbox is left behind");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +132,6 @@ async fn a_patch_is_applied_to_a_clean_tree_in_a_fresh_sandbox() {
         report.detail
     );
     assert_eq!(report.verifier_mode.as_deref(), Some("separate"));
-    assert!(world.sandboxes().await.is_empty(), "a sandbox is left behind");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,4 +190,39 @@ async fn another_worker_goes_on_with_the_same_sandbox() {
         report.detail
     );
     assert_eq!(world.platform.output("agent/stdout"), "begun\ndone\n");
+    assert!(world.sandboxes().await.is_empty(), "a sandbox is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_share_a_sandbox_and_each_has_its_own_tests() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let mut files = Files::from([
+        (
+            "task.toml",
+            "schema_version = '1.4'\n[[steps]]\nname = 'one'\nmin_reward = 1\n[[steps]]\nname = 'two'\n",
+        ),
+        ("environment/Dockerfile", DOCKERFILE),
+    ]);
+    for (step, score) in [("one", "1"), ("two", "0.5")] {
+        let test = format!(
+            "#!/bin/sh\ntest ! -e /tests/one || test {step} = one || exit 1\necho {score} > /logs/verifier/reward.txt\n"
+        );
+        files.insert(&format!("steps/{step}/tests/test.sh"), &test);
+        files.insert(&format!("steps/{step}/tests/{step}"), "");
+        files.insert(&format!("steps/{step}/instruction.md"), "Do it");
+        files.insert(&format!("steps/{step}/workdir/setup.sh"), "echo from $(ls)");
+        files.insert(
+            &format!("steps/{step}/solution/solve.sh"),
+            "#!/bin/sh\necho solving",
+        );
+    }
+    let report = world.run(world.assignment(Contract::Oracle, &files)).await;
+    assert_eq!(
+        (report.cause, report.score),
+        (Cause::Completed, Some(0.75)),
+        "{}",
+        report.detail
+    );
 }

@@ -83,7 +83,7 @@ impl<E: Engine> Driver<E> {
         self.execute(live, job).await?;
         let left = self.present(live, first).await?;
         if left.is_empty() {
-            return Ok(());
+            return if first { Ok(()) } else { self.skeleton(live).await };
         }
         Err(Evidence::Planted(format!("{} cannot be removed", left.join(", "))).into())
     }

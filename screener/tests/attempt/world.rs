@@ -138,7 +138,9 @@ impl World {
 
     pub(crate) async fn run(&self, assignment: Assignment) -> Report {
         self.platform.give(assignment);
-        self.platform.report().await
+        let report = self.platform.report().await;
+        assert!(self.sandboxes().await.is_empty(), "a sandbox is left behind");
+        report
     }
 
     /// The sandboxes of this test, once those that are being removed are gone.
