@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use assay_core::control::init::InitReport;
-use futures_util::future::{try_join, try_join3};
+use futures_util::future::{join, join3, try_join};
 
 use super::{
     Containers, archive,
@@ -25,13 +25,16 @@ pub(super) async fn sandbox(engine: &Containers, spec: &SandboxSpec) -> Result<S
             attempt: spec.attempt,
         },
     };
-    let (facts, init) = try_join(facts(engine, &spec.image), place_init(engine, &pod, &spec.files)).await?;
-    let (ports, proxy, main) = Box::pin(try_join3(
+    // Joined to the end even where one fails: a request that is dropped half-way may still make a container.
+    let (facts, init) = join(facts(engine, &spec.image), place_init(engine, &pod, &spec.files)).await;
+    let (facts, init) = (facts?, init?);
+    let (ports, proxy, main) = Box::pin(join3(
         prove_and_ask_ports(engine, &init),
         place_proxy(engine, &pod, &spec.files, &init.id),
         place_main(engine, &pod, spec, facts.healthcheck, &init.id),
     ))
-    .await?;
+    .await;
+    let (ports, proxy, main) = (ports?, proxy?, main?);
     try_join(start(engine, &proxy), start(engine, &main)).await?;
     let name = SandboxRef {
         sandbox: spec.sandbox,
@@ -50,11 +53,12 @@ pub(super) async fn without_main(
         identity,
     };
     let init = place_init(engine, &pod, files).await?;
-    let (ports, proxy) = try_join(
+    let (ports, proxy) = join(
         prove_and_ask_ports(engine, &init),
         place_proxy(engine, &pod, files, &init.id),
     )
-    .await?;
+    .await;
+    let (ports, proxy) = (ports?, proxy?);
     start(engine, &proxy).await?;
     Ok((init, ports))
 }
