@@ -56,9 +56,10 @@ async fn main() -> Result<(), Failure> {
     samples.sort();
     let out = &mut std::io::stdout();
     for (ready, created, destroyed) in &samples {
+        let [ready, created, destroyed] = [ready, created, destroyed].map(Duration::as_millis);
         writeln!(
             out,
-            "ready {ready:.0?}  created {created:.0?}  destroyed in {destroyed:.0?}"
+            "ready {ready} ms  created {created} ms  destroyed in {destroyed} ms"
         )?;
     }
     let median = samples.get(samples.len() / 2).ok_or("no samples")?;
