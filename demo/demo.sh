@@ -11,8 +11,10 @@ cache=${ASSAY_CACHE:-$HOME/.cache/assay}
 target=${CARGO_TARGET_DIR:-target}
 host=$(rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 mkdir -p "$cache"
-work=$(mktemp -d "$cache/demo.XXXXXX")
+# Not below a home: the database's own user has to reach its folder.
+work=$(mktemp -d /tmp/assay-demo.XXXXXX)
 chmod 755 "$work"
+bridge= # of a private dockerd
 started=() # processes of ours, ended last to first
 
 say() { echo "demo: $*" >&2; }
@@ -24,6 +26,7 @@ finish() {
     assay down --purge >"$work/down.log" 2>&1 || say "assay down failed, see $work/down.log"
   fi
   for ((i = ${#started[@]} - 1; i >= 0; i--)); do kill "${started[$i]}" 2>/dev/null && wait "${started[$i]}" 2>/dev/null; done
+  [ -z "$bridge" ] || ip link delete "$bridge"
   # Everything of a good demo is on the screen; a bad one leaves its folder for a look.
   if [ "$status" = 0 ]; then rm -rf "$work"; else say "logs are in $work"; fi
   exit "$status"
@@ -85,7 +88,10 @@ fi
 if ! engine_answers; then
   if [ "$(id -u)" = 0 ] && command -v dockerd >/dev/null; then
     say "no engine answers; starting a private dockerd"
-    dockerd --host "unix://$cache/demo-docker.sock" --data-root "$cache/demo-docker" --exec-root "$work/docker-exec" \
+    # A bridge of its own: two daemons on one would take each other's addresses.
+    ip link add assay-demo0 type bridge && bridge=assay-demo0
+    ip addr add 172.30.255.1/24 dev assay-demo0
+    dockerd --bridge assay-demo0 --host "unix://$cache/demo-docker.sock" --data-root "$cache/demo-docker" --exec-root "$work/docker-exec" \
       --pidfile "$work/docker.pid" >"$work/dockerd.log" 2>&1 &
     started+=($!)
     for _ in $(seq 100); do engine_answers && break; sleep 0.2; done
@@ -121,7 +127,7 @@ else
   model=assay-demo/scripted-1
   # The gateway of the engine's default bridge: sandboxes reach this machine there. Not every engine writes it down.
   gateway=$($client network inspect bridge --format '{{range .IPAM.Config}}{{.Gateway}}{{end}}' 2>/dev/null || true)
-  [ -n "$gateway" ] || gateway=$(ip -4 -o addr show docker0 2>/dev/null | awk '{ split($4, a, "/"); print a[1] }')
+  [ -n "$gateway" ] || gateway=$(ip -4 -o addr show "${bridge:-docker0}" 2>/dev/null | awk '{ split($4, a, "/"); print a[1] }')
   advertise=()
   listen=$gateway:0
   case $client in
