@@ -18,13 +18,14 @@ use serde_json::Value;
 #[test]
 fn harbor_accepts_refuses_and_reads_the_same() {
     #[expect(clippy::disallowed_methods, reason = "a test's own configuration")]
-    let Ok(python) = std::env::var("ASSAY_HARBOR_PYTHON") else {
+    let python = std::env::var("ASSAY_HARBOR_PYTHON").unwrap_or_default();
+    if python.is_empty() {
         #[expect(clippy::print_stderr, reason = "why a test did not run must be told")]
         {
             eprintln!("skipped: ASSAY_HARBOR_PYTHON names no interpreter with harbor==0.25.0");
         }
         return;
-    };
+    }
     let corpus = corpus();
     assert!(corpus.len() >= 200, "{}", corpus.len());
     let theirs = harbor(&python, &corpus);

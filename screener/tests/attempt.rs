@@ -1,6 +1,6 @@
 //! Whole attempts on a real container engine, against a platform that lives in the test.
 //!
-//! `ASSAY_TEST_DOCKER` names the engine's socket, `ASSAY_TEST_SANDBOX_BIN` the folder of the static programs.
+//! `ASSAY_TEST_DOCKER` names the engine's socket, `ASSAY_SANDBOX_BIN` the folder of the static programs.
 
 #![expect(
     clippy::unwrap_used,

@@ -64,9 +64,9 @@ impl World {
     pub(crate) async fn new() -> Option<Self> {
         let (Ok(socket), Ok(binaries)) = (
             std::env::var("ASSAY_TEST_DOCKER"),
-            std::env::var("ASSAY_TEST_SANDBOX_BIN"),
+            std::env::var("ASSAY_SANDBOX_BIN"),
         ) else {
-            eprintln!("skipped: ASSAY_TEST_DOCKER and ASSAY_TEST_SANDBOX_BIN are not set");
+            eprintln!("skipped: ASSAY_TEST_DOCKER and ASSAY_SANDBOX_BIN are not set");
             return None;
         };
         let socket = PathBuf::from(socket.trim_start_matches("unix://"));
