@@ -51,7 +51,10 @@ start() {
 
 stop() {
     [ -f "$folder/podman.pid" ] || return 0
-    kill "$(cat "$folder/podman.pid")" 2>/dev/null || return 0
+    ours rm --all --force --time 0 >/dev/null 2>&1 || say "containers were left under $folder"
+    kill "$(cat "$folder/podman.pid")" 2>/dev/null || true
+    # Podman keeps its storage mounted, and a folder with mounts cannot be removed.
+    umount --recursive "$folder/root/overlay" 2>/dev/null || true
 }
 
 case ${1:-} in
