@@ -2,7 +2,17 @@
 
 use std::path::Path;
 
-use assay_core::{agent::Contract, digest::Digest, policy::Policy, task::Task, wire::people::Run};
+use assay_core::{
+    agent::Contract,
+    digest::Digest,
+    limits::LimitSettings,
+    policy::Policy,
+    task::{
+        Task,
+        plan::{Circumstances, Plan},
+    },
+    wire::people::Run,
+};
 
 use super::{Context, submit};
 use crate::{
@@ -10,7 +20,7 @@ use crate::{
     args::{AgentChoice, TaskCheckArgs},
     bundle,
     error::Error,
-    follow,
+    follow, policy,
     screen::harmless,
     tables,
 };
@@ -50,23 +60,88 @@ pub(super) async fn check(context: &Context, args: &TaskCheckArgs) -> Result<(),
 fn read(folder: &Path) -> Result<Task, Error> {
     let name = bundle::folder_name(folder)?;
     let files = bundle::scan(folder)?;
-    Task::read(&files, &name).map_err(|error| Error::Data(format!("{}: {error}", folder.display())))
+    let mut task =
+        Task::read(&files, &name).map_err(|error| Error::Data(format!("{}: {error}", folder.display())))?;
+    task.warnings = task.lint(&files);
+    Ok(task)
 }
 
-/// Says what was found.
+/// Says what was found, and which limits and hosts hold under the default policy.
 fn lint(context: &Context, args: &TaskCheckArgs, task: &Task) -> Result<(), Error> {
     let warnings: Vec<String> = task.warnings.iter().map(ToString::to_string).collect();
+    let values = args.values.iter().cloned().collect();
+    let given = Circumstances {
+        contract: Contract::Oracle,
+        policy: &Policy::default(),
+        settings: &LimitSettings::default(),
+        values: &values,
+    };
+    let plan = Plan::of(task, &given).map_err(|error| {
+        Error::Data(format!(
+            "{}: {error}; values are given by --value",
+            args.dir.display()
+        ))
+    })?;
     if !context.screen.json {
         let lines = warnings.iter().map(|warning| format!("  warning: {warning}"));
-        let head = format!("task {}, {} step(s)", task.name, task.steps.len());
-        let text: Vec<String> = std::iter::once(head).chain(lines).collect();
-        return context.screen.line(harmless(&text.join("\n")));
+        let text: Vec<String> = lines.chain(describe(&plan)).collect();
+        return context
+            .screen
+            .line(harmless(&format!("task {}\n{}", plan.name, text.join("\n"))));
     }
     if args.static_only {
-        let document = serde_json::json!({ "name": task.name, "warnings": warnings, "config": task.config });
+        let document = serde_json::json!({
+            "name": plan.name, "warnings": warnings, "config": task.config, "limits": plan.limits,
+            "egress": {
+                "build": plan.build_egress, "setup": plan.setup_egress,
+                "steps": plan.steps.iter().map(|step| serde_json::json!({
+                    "name": step.files.name, "agent": step.agent.egress, "agent_sec": step.agent.timeout_sec,
+                    "verify": step.verifier.egress, "verifier_sec": step.verifier.timeout_sec,
+                    "verifier": step.verifier.mode.name(),
+                })).collect::<Vec<_>>(),
+            },
+        });
         return context.screen.document(&document);
     }
     Ok(())
+}
+
+/// Effective limits, and what each phase may reach, one fact a line.
+fn describe(plan: &Plan) -> Vec<String> {
+    let limits = &plan.limits;
+    let mut lines = vec![
+        format!(
+            "  sandbox  {} milli-cores, {} MiB memory, {} MiB disk, {} processes",
+            limits.cpu_milli, limits.memory_mb, limits.storage_mb, limits.pids
+        ),
+        format!(
+            "  build    {} s, reaches {}",
+            limits.build_sec,
+            policy::egress(&plan.build_egress)
+        ),
+        format!(
+            "  setup    {} s, reaches {}",
+            limits.setup_sec,
+            policy::egress(&plan.setup_egress)
+        ),
+    ];
+    for step in &plan.steps {
+        if let Some(name) = &step.files.name {
+            lines.push(format!("  step {name}"));
+        }
+        lines.push(format!(
+            "  agent    {} s, reaches {}, beside the models of a policy",
+            step.agent.timeout_sec,
+            policy::egress(&step.agent.egress)
+        ));
+        lines.push(format!(
+            "  verify   {} s, {}, reaches {}",
+            step.verifier.timeout_sec,
+            step.verifier.mode.name(),
+            policy::egress(&step.verifier.egress)
+        ));
+    }
+    lines
 }
 
 async fn prove(
@@ -106,6 +181,43 @@ fn fault(contract: Contract, expected: f64, run: &Run) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_limits_and_hosts_of_the_template_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("hello");
+        let context = Context {
+            global: crate::args::Global::for_tests(folder.path()),
+            places: crate::profile::Places {
+                config: dir.clone(),
+                state: dir.clone(),
+            },
+            screen: crate::screen::Screen {
+                json: false,
+                is_terminal: false,
+            },
+        };
+        crate::cmd::task::init(&context, &crate::args::InitArgs { dir: dir.clone() }).unwrap();
+        let task = read(&dir).unwrap();
+        let (policy, settings, values) = (
+            Policy::default(),
+            LimitSettings::default(),
+            std::collections::BTreeMap::new(),
+        );
+        let contract = Contract::Oracle;
+        let given = Circumstances {
+            contract,
+            policy: &policy,
+            settings: &settings,
+            values: &values,
+        };
+        let text = describe(&Plan::of(&task, &given).unwrap()).join("\n");
+        assert!(
+            text.contains("512 MiB memory") && text.contains("agent    300 s, reaches nothing"),
+            "{text}"
+        );
+        assert!(task.warnings.is_empty(), "{:?}", task.warnings);
+    }
 
     #[test]
     fn oracle_and_nop_have_to_hit_their_score_exactly() {
