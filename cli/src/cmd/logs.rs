@@ -170,9 +170,9 @@ pub(super) async fn audit_lines(api: &Api, attempt: AttemptId) -> Result<Vec<Aud
     Ok(lines)
 }
 
+/// `audit.jsonl`, and with a prefix those of the other sandboxes of an attempt.
 fn is_audit(name: &str) -> bool {
-    name.strip_prefix("audit")
-        .is_some_and(|rest| rest.strip_suffix(".jsonl").is_some())
+    name == "audit.jsonl" || name.strip_suffix("-audit.jsonl").is_some()
 }
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
