@@ -1,6 +1,6 @@
 //! Archives (`tar.gz`) of tasks and agents: what they hold, how they are unpacked within caps, how they are made.
 //!
-//! The one module of core that touches files: [`unpack`], [`scan`] and [`pack`] use `std::fs` beneath a folder that
+//! The one module of core that touches files: [`unpack()`], [`scan`] and [`pack()`] use `std::fs` beneath a folder that
 //! the caller names, and block. Nothing is ever written outside of it: names are checked before anything is created,
 //! nothing is written through a link, and links are made last, once it is known that all of them stay inside.
 
