@@ -3,7 +3,7 @@
 SANDBOX_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test lint sandbox
+.PHONY: help demo test bench lint sandbox
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -13,6 +13,9 @@ demo: ## Evaluate the example agents on the example tasks, with a scripted model
 
 test: sandbox ## Run every test this machine can run; the others say what they lack
 	tests/run.sh
+
+bench: sandbox ## Measure this machine: medians on the screen, raw JSON under target/bench
+	bench/run.sh
 
 lint: ## Formatting, lints and documentation, warnings as errors
 	cargo fmt --check
