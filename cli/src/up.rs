@@ -11,7 +11,7 @@ pub mod state;
 
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use assay_runtime::lifecycle::Signals;
 
 use self::{
     parts::Parts,
@@ -39,18 +39,20 @@ pub async fn up(context: &Context, args: UpArgs) -> Result<(), Error> {
     }
     state::make_folder(&folder)?;
     let lock = Lock::take(&folder)?;
-    let mut signals = Signals::new()?;
+    let signals = Signals::new();
+    let mut signals =
+        signals.map_err(|error| Error::Software(format!("cannot listen to signals: {error}")))?;
     let (mut parts, running) = Parts::start(context, &args, &folder).await?;
     running.store(&folder)?;
     announce(context, &running)?;
-    let ended = parts.watch(signals.next()).await;
+    let ended = parts.watch(&mut signals).await;
     Running::remove(&folder);
     context
         .screen
         .note("stopping; a second signal does not wait for it");
     tokio::select! {
         () = parts.stop() => {}
-        () = signals.next() => tracing::warn!("did not wait for everything to end"),
+        _ = signals.next() => tracing::warn!("did not wait for everything to end"),
     }
     drop(lock);
     ended
@@ -113,29 +115,6 @@ fn announce(context: &Context, running: &Running) -> Result<(), Error> {
         "ready: API at {}\n  database  {}\n  objects   {}\n  screener  {}\n  profile   {}\nnext: assay task init hello && assay run hello --agent oracle",
         running.api, parts.database, parts.objects, parts.screener, parts.profile
     ))
-}
-
-/// SIGTERM and SIGINT, one after the other.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Error> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Error::Software(format!("cannot listen to signals: {error}")))
-        };
-        let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-        Ok(Self { terminate, interrupt })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 /// Longest wait for the installation to become ready or to end.

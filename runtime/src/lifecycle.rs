@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
@@ -59,23 +59,48 @@ impl Lifecycle {
     /// # Errors
     /// When signals cannot be listened to.
     pub async fn run(&self, grace: Duration) -> std::io::Result<Ended> {
-        let mut term = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut signals = Signals::new()?;
         // cancel-safe: receiving a signal and waiting for a token lose nothing when dropped.
         tokio::select! {
-            _ = term.recv() => tracing::info!("SIGTERM: draining"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+            name = signals.next() => tracing::info!(signal = name, "draining"),
             () = self.soft.cancelled() => tracing::info!("asked to stop: draining"),
         }
         self.soft.cancel();
         self.tasks.close();
         let ended = tokio::select! {
             () = self.tasks.wait() => Ended::Drained,
-            _ = term.recv() => Ended::Aborted,
-            _ = interrupt.recv() => Ended::Aborted,
+            _ = signals.next() => Ended::Aborted,
             () = tokio::time::sleep(grace) => Ended::Aborted,
         };
         self.hard.cancel();
         Ok(ended)
+    }
+}
+
+/// What asks a process to end: SIGTERM and SIGINT, one after the other.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on neither signal ends the process by itself.
+    ///
+    /// # Errors
+    /// When signals cannot be listened to.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one and names it. Dropping the wait loses no signal.
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 }

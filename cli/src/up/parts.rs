@@ -4,6 +4,7 @@ use std::{future::Future, net::SocketAddr, path::Path, time::Duration};
 
 use assay_core::{upstream::Secret, wire::people::Scope};
 use assay_engine::{Engine as _, containers::Containers};
+use assay_runtime::lifecycle::Signals;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -106,14 +107,14 @@ impl Parts {
         ))
     }
 
-    /// Waits until `asked`, or until a part ends that should not.
+    /// Waits until a signal asks for the end, or until a part ends that should not.
     ///
     /// # Errors
     /// A part ended.
-    pub async fn watch(&mut self, asked: impl Future<Output = ()>) -> Result<(), Error> {
+    pub async fn watch(&mut self, signals: &mut Signals) -> Result<(), Error> {
         let Self { api, screener, .. } = self;
         tokio::select! {
-            () = asked => Ok(()),
+            _ = signals.next() => Ok(()),
             why = api.ended() => Err(Error::Unavailable(format!("the API ended: {why}"))),
             why = screener.ended() => Err(Error::Unavailable(format!("the screener ended: {why}"))),
         }
