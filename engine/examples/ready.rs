@@ -3,7 +3,6 @@
 //! usage: ready SOCKET FOLDER-OF-STATIC-PROGRAMS IMAGE TIMES
 
 use std::{
-    collections::BTreeMap,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -12,20 +11,13 @@ use std::{
 
 use assay_core::{
     clock::{Clock as _, SystemClock},
-    control::{
-        init::{Backend, InitConfig},
-        proxy::ProxyAssignment,
-        runner::RunnerConfig,
-        signature::Signer,
-    },
-    digest::hex,
-    id::{AttemptId, Fence, RunId, SandboxId},
-    phase::EgressPhase,
-    upstream::Secret,
+    control::signature::Signer,
+    id::SandboxId,
 };
 use assay_engine::{
-    Engine as _, ImageRef, Resources, SandboxFiles, SandboxSpec,
+    Engine as _,
     containers::{Binaries, Containers, Settings},
+    trial,
 };
 
 type Failure = Box<dyn std::error::Error>;
@@ -44,7 +36,8 @@ async fn main() -> Result<(), Failure> {
     .await?;
     let mut samples = Vec::new();
     for _ in 0..times.parse::<usize>()? {
-        let spec = spec(image)?;
+        let sandbox = SandboxId::new(SystemClock.now(), random()?);
+        let spec = trial::spec(sandbox, image, &Signer::new(&random()?));
         let started = Instant::now();
         let sandbox = engine.create(&spec).await?;
         let created = started.elapsed();
@@ -95,52 +88,4 @@ fn random<const N: usize>() -> std::io::Result<[u8; N]> {
     let mut bytes = [0; N];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes)
-}
-
-fn spec(image: &str) -> Result<SandboxSpec, Failure> {
-    let now = SystemClock.now();
-    let (sandbox, run) = (SandboxId::new(now, random()?), RunId::new(now, random()?));
-    let signer = Signer::new(&random()?);
-    Ok(SandboxSpec {
-        sandbox,
-        run,
-        attempt: AttemptId::new(now, random()?),
-        image: ImageRef(image.to_owned()),
-        resources: Resources {
-            cpu_milli: 1_000,
-            memory_bytes: 512 << 20,
-            pids: 256,
-            disk_bytes: 1 << 30,
-        },
-        files: SandboxFiles {
-            init: InitConfig {
-                hold: true,
-                backend: Backend::Auto,
-            },
-            proxy: ProxyAssignment {
-                sandbox,
-                run,
-                fence: Fence(1),
-                public_key: signer.public_key(),
-                mac_key: Secret::new(hex(&signer.mac_key())),
-                egress: BTreeMap::new(),
-                phase: EgressPhase::Setup,
-                purses: BTreeMap::new(),
-                upstreams: Vec::new(),
-                prices: BTreeMap::new(),
-                price_version: "1".to_owned(),
-                resolvers: Vec::new(),
-                fixed_addresses: BTreeMap::new(),
-                extra_roots_pem: None,
-            },
-            runner: RunnerConfig {
-                sandbox,
-                public_key: signer.public_key(),
-                fence: Fence(1),
-                proxy: true,
-                max_pids: 200,
-            },
-        },
-        start_timeout: Duration::from_mins(1),
-    })
 }

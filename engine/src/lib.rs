@@ -7,6 +7,7 @@ pub mod containers;
 mod error;
 pub mod fake;
 mod spec;
+pub mod trial;
 
 use std::future::Future;
 

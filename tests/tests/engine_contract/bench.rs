@@ -9,21 +9,18 @@ use std::{
 
 use assay_core::{
     control::{
-        init::{Backend, InitConfig},
-        proxy::ProxyAssignment,
-        runner::{Health, RunnerConfig},
+        runner::Health,
         signature::{AUTH_HEADER, Claim, Signer},
     },
     digest::{Digest, hex},
-    id::{AttemptId, Fence, RunId, SandboxId, uuid_v7},
+    id::{Fence, SandboxId},
     phase::EgressPhase,
-    upstream::Secret,
 };
 use assay_engine::{
-    BuildNetwork, Death, Engine, ImageRef, ImageSpec, Resources, Sandbox, SandboxFiles, SandboxRef,
-    SandboxSpec,
+    BuildNetwork, Death, Engine, ImageSpec, Sandbox, SandboxFiles, SandboxRef, SandboxSpec,
     containers::{Binaries, Containers, Settings},
     fake::{Addresses, Fake},
+    trial,
 };
 use bytes::Bytes;
 use tokio::{
@@ -128,61 +125,14 @@ pub fn random<const N: usize>() -> [u8; N] {
 }
 
 /// Files for a sandbox whose phases reach nothing.
-pub fn files(sandbox: SandboxId, run: RunId, phase: EgressPhase) -> SandboxFiles {
-    let signer = Signer::new(&SEED);
-    SandboxFiles {
-        init: InitConfig {
-            hold: true,
-            backend: Backend::Auto,
-        },
-        proxy: ProxyAssignment {
-            sandbox,
-            run,
-            fence: Fence(1),
-            public_key: signer.public_key(),
-            mac_key: Secret::new(hex(&signer.mac_key())),
-            egress: BTreeMap::new(),
-            phase,
-            purses: BTreeMap::new(),
-            upstreams: Vec::new(),
-            prices: BTreeMap::new(),
-            price_version: "1".to_owned(),
-            resolvers: Vec::new(),
-            fixed_addresses: BTreeMap::new(),
-            extra_roots_pem: None,
-        },
-        runner: RunnerConfig {
-            sandbox,
-            public_key: signer.public_key(),
-            fence: Fence(1),
-            proxy: true,
-            max_pids: 200,
-        },
-    }
+pub fn files(sandbox: SandboxId, phase: EgressPhase) -> SandboxFiles {
+    trial::files(sandbox, phase, &Signer::new(&SEED))
 }
 
 pub fn spec() -> SandboxSpec {
-    let id = || uuid_v7(jiff_now(), random());
-    let (sandbox, run, attempt) = (SandboxId(id()), RunId(id()), AttemptId(id()));
-    SandboxSpec {
-        sandbox,
-        run,
-        attempt,
-        image: ImageRef(IMAGE.to_owned()),
-        resources: Resources {
-            cpu_milli: 1_000,
-            memory_bytes: 512 << 20,
-            pids: 256,
-            disk_bytes: 1 << 30,
-        },
-        files: files(sandbox, run, EgressPhase::Setup),
-        start_timeout: Duration::from_secs(60),
-    }
-}
-
-fn jiff_now() -> jiff::Timestamp {
     use assay_core::clock::Clock as _;
-    assay_core::clock::SystemClock.now()
+    let sandbox = SandboxId::new(assay_core::clock::SystemClock.now(), random());
+    trial::spec(sandbox, IMAGE, &Signer::new(&SEED))
 }
 
 pub fn name(spec: &SandboxSpec) -> SandboxRef {

@@ -2,12 +2,7 @@
 
 use std::time::Duration;
 
-use assay_core::{
-    digest::hex,
-    egress::Egress,
-    id::{AttemptId, RunId, SandboxId, uuid_v7},
-    phase::EgressPhase,
-};
+use assay_core::{digest::hex, egress::Egress, phase::EgressPhase};
 use assay_engine::{BuildNetwork, BuildOutcome, BuildProxy, Engine, Error, containers::Containers};
 use tokio::time::Instant;
 
@@ -69,16 +64,12 @@ pub async fn a_build_behind_a_proxy_meets_its_resolver(bench: &Bench<Containers>
         hex(&random::<8>())
     );
     let (mut image, _folder) = image(&text);
-    let (sandbox, run, attempt) = {
-        let other = spec();
-        let sandbox = SandboxId(uuid_v7(jiff::Timestamp::UNIX_EPOCH, random()));
-        (sandbox, RunId(other.run.0), AttemptId(other.attempt.0))
-    };
+    let other = spec();
     image.network = BuildNetwork::Through(Box::new(BuildProxy {
         egress: Egress::None,
-        files: files(sandbox, run, EgressPhase::Build),
-        attempt,
-        run,
+        files: files(other.sandbox, EgressPhase::Build),
+        attempt: other.attempt,
+        run: other.run,
     }));
     let (sender, reader) = log();
     let outcome = bench.engine.build(&image, sender).await.unwrap();
