@@ -12,8 +12,8 @@ work=$(mktemp -d /tmp/assay-bench.XXXXXX)
 stop() { [ ! -d "$work/docker" ] || tests/engines/docker.sh stop "$work/docker"; rm -rf "$work"; }
 trap stop EXIT
 
-cargo build --quiet --profile "$profile" -p assay-cli
-cargo build --quiet --profile "$profile" -p assay-engine --example ready
+cargo build --quiet --profile "$profile" -p assay-cli -p assay-api -p assay-screener
+cargo build --quiet --profile "$profile" -p assay-engine --example ready -p assay-cli --example queue
 if [ -n "${DOCKER_HOST:-}" ]; then
   socket=${DOCKER_HOST#unix://}
 else
@@ -23,4 +23,4 @@ fi
 DOCKER_HOST=unix://$socket tests/engines/base-images.sh
 
 mkdir -p "$target/bench"
-python3 bench/bench.py "$built/assay" "$built/examples/ready" "$sandbox" "$socket" "$target/bench/$(date -u +%Y%m%dT%H%M%SZ).json"
+python3 bench/bench.py "$built" "$sandbox" "$socket" "$target/bench/$(date -u +%Y%m%dT%H%M%SZ).json"
