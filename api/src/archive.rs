@@ -6,7 +6,7 @@ use assay_core::{
 };
 use tokio::io::AsyncWriteExt as _;
 
-use crate::{app::App, objects, refusal::Refusal};
+use crate::{app::App, code::Code, objects, refusal::Refusal};
 
 /// An archive in a local file, removed with it. Its content has the digest that names it.
 #[derive(Debug)]
@@ -27,14 +27,14 @@ pub async fn fetch(app: &App, tenant: TenantId, digest: Digest) -> Result<Fetche
         let body = app.objects.get(&objects::incoming(tenant, digest)).await?;
         let missing = || {
             let detail = format!("{digest} was not uploaded; ask POST /v1/uploads where to put it");
-            Refusal::unprocessable("not_uploaded", detail)
+            Refusal::new(Code::NotUploaded, detail)
         };
         (body.ok_or_else(missing)?, false)
     };
     let (file, size_bytes, found) = store_locally(app, body).await?;
     if found != digest {
         let detail = format!("the uploaded bytes are {found}, not {digest}; upload them again");
-        return Err(Refusal::unprocessable("digest_mismatch", detail));
+        return Err(Refusal::new(Code::DigestMismatch, detail));
     }
     Ok(Fetched {
         file,
@@ -59,7 +59,7 @@ async fn store_locally(
                 "the archive is larger than {} bytes",
                 app.config.max_archive_bytes
             );
-            return Err(Refusal::unprocessable("archive_too_large", detail));
+            return Err(Refusal::new(Code::ArchiveTooLarge, detail));
         }
         hasher.update(&piece);
         writer.write_all(&piece).await?;

@@ -10,7 +10,7 @@ use assay_core::{
     task::{InvalidTask, Task, config::Config, template},
 };
 
-use crate::{archive::Fetched, refusal::Refusal, store::tasks::Checked};
+use crate::{archive::Fetched, code::Code, refusal::Refusal, store::tasks::Checked};
 
 /// Reads a task's archive off the async threads.
 pub async fn task(
@@ -35,7 +35,7 @@ pub async fn task(
 /// Reads an agent's bundle.
 pub async fn agent(fetched: &Fetched, contract: Contract) -> Result<(), Refusal> {
     let files = list(fetched).await?;
-    let invalid = |detail: String| Refusal::unprocessable("agent_invalid", detail);
+    let invalid = |detail: String| Refusal::new(Code::AgentInvalid, detail);
     let text = files.text("agent.toml");
     let text = text.ok_or_else(|| invalid("agent.toml is missing: every bundle has one".to_owned()))?;
     let manifest = Manifest::parse(&text).map_err(|error| invalid(error.to_string()))?;
@@ -65,18 +65,18 @@ fn read(path: &Path) -> Result<Files, Refusal> {
             tracing::error!(%error, "cannot read an archive");
             return Refusal::internal();
         }
-        Refusal::unprocessable("archive_invalid", error.to_string())
+        Refusal::new(Code::ArchiveInvalid, error.to_string())
     })
 }
 
 fn invalid_task(error: &InvalidTask) -> Refusal {
     let code = match error {
-        InvalidTask::Unsupported { .. } => "task_unsupported",
+        InvalidTask::Unsupported { .. } => Code::TaskUnsupported,
         InvalidTask::Syntax { .. } | InvalidTask::Value { .. } | InvalidTask::Missing { .. } => {
-            "task_invalid"
+            Code::TaskInvalid
         }
     };
-    Refusal::unprocessable(code, error.to_string())
+    Refusal::new(code, error.to_string())
 }
 
 /// Names of templates without a default that every run of the task resolves. The solution's are the oracle's alone.

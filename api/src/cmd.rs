@@ -30,6 +30,8 @@ pub enum Command {
     /// API keys.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Print the OpenAPI document of the public port.
+    Openapi,
 }
 
 /// API keys.
@@ -86,6 +88,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
             store::migrate(&pool).await?;
             Ok(())
         }
+        Command::Openapi => Ok(write!(std::io::stdout(), "{}", crate::openapi::text())?),
         Command::Key(KeyCommand::Create {
             database,
             tenant,

@@ -14,10 +14,12 @@ use bytes::Bytes;
 use http::{StatusCode, header, request::Parts};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use subtle::ConstantTimeEq as _;
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use crate::{
     app::Shared,
+    code::Code,
     refusal::Refusal,
     seal::key_hash,
     store::{self, audit::Actor},
@@ -52,7 +54,7 @@ impl Caller {
             return Ok(self);
         }
         let detail = format!("a key of scope {} may not do this", self.scope.name());
-        Err(Refusal::new(StatusCode::FORBIDDEN, "forbidden", detail))
+        Err(Refusal::new(Code::Forbidden, detail))
     }
 
     /// For the audit.
@@ -82,11 +84,16 @@ pub struct WorkerKey(pub Caller);
 
 macro_rules! callers {
     ($($name:ident: $($scope:ident)|+;)*) => {$(
+        impl $name {
+            /// The scopes that may do it.
+            pub const SCOPES: &'static [Scope] = &[$(Scope::$scope),+];
+        }
+
         impl FromRequestParts<Shared> for $name {
             type Rejection = Refusal;
 
             async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Refusal> {
-                Ok(Self(Caller::of(parts, app).await?.allowed(&[$(Scope::$scope),+])?))
+                Ok(Self(Caller::of(parts, app).await?.allowed(Self::SCOPES)?))
             }
         }
     )*};
@@ -114,7 +121,7 @@ pub fn same_secret(a: &str, b: &str) -> bool {
 /// 401.
 pub fn unauthorized() -> Refusal {
     let detail = "send a valid API key as `authorization: Bearer assay_…`";
-    Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    Refusal::new(Code::Unauthorized, detail)
 }
 
 /// A JSON body, in and out.
@@ -127,11 +134,7 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
     async fn from_request(request: Request, app: &Shared) -> Result<Self, Refusal> {
         let bytes = Bytes::from_request(request, app).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                Refusal::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "body_too_large",
-                    "the body is larger than this route takes",
-                )
+                Refusal::new(Code::BodyTooLarge, "the body is larger than this route takes")
             } else {
                 Refusal::invalid("the body broke off")
             }
@@ -184,12 +187,13 @@ impl<T: FromStr> FromRequestParts<Shared> for Id<T> {
 }
 
 /// Which page of a listing.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct Paging {
     /// `next` of the page before.
     #[serde(default)]
     pub cursor: Option<Uuid>,
-    /// Rows per page, 1 to 500.
+    /// Rows per page, 1 to 500; 100 when absent.
     #[serde(default)]
     pub limit: Option<u16>,
 }

@@ -12,11 +12,12 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::FutureExt as _;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue};
 use tracing::Instrument as _;
 
 use crate::{
     app::{Shared, fresh_id},
+    code::Code,
     metrics::Answer,
     refusal::Refusal,
 };
@@ -54,7 +55,7 @@ pub async fn request(State(app): State<Shared>, request: Request, next: Next) ->
 
 fn timed_out() -> Refusal {
     let detail = "the request took too long; try again";
-    Refusal::new(StatusCode::GATEWAY_TIMEOUT, "timeout", detail)
+    Refusal::new(Code::Timeout, detail)
 }
 
 fn with_id(mut response: Response, id: &str) -> Response {
@@ -78,7 +79,7 @@ pub async fn no_route() -> Refusal {
 /// 405.
 pub async fn no_method() -> Refusal {
     let detail = "this route does not take this method";
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+    Refusal::new(Code::MethodNotAllowed, detail)
 }
 
 /// Longest time until the head of an answer.

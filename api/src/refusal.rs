@@ -4,51 +4,41 @@ use assay_core::problem::Problem;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
-use crate::{objects, seal, store};
+use crate::{code::Code, objects, seal, store};
 
 /// A refused or failed request.
 #[derive(Debug)]
 pub struct Refusal(pub Box<Problem>);
 
 impl Refusal {
-    /// A problem of this status and code.
-    pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
-        Self(Box::new(Problem::new(status.as_u16(), code, detail)))
+    /// A problem of this code.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self(Box::new(Problem::new(
+            code.status().as_u16(),
+            code.name(),
+            detail,
+        )))
     }
 
     /// 400 `invalid_request`.
     pub fn invalid(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
-    }
-
-    /// 422 with a code of its own: understood, but not possible.
-    pub fn unprocessable(code: &str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
+        Self::new(Code::InvalidRequest, detail)
     }
 
     /// 404. Says the same for what does not exist and for what belongs to somebody else.
     pub fn not_found(what: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            format!("there is no such {what}"),
-        )
+        Self::new(Code::NotFound, format!("there is no such {what}"))
     }
 
     /// 409 `stale_fence`.
     pub fn stale_fence() -> Self {
-        let detail = "the lease is lost: stop and clean up";
-        Self::new(StatusCode::CONFLICT, "stale_fence", detail)
+        Self::new(Code::StaleFence, "the lease is lost: stop and clean up")
     }
 
     /// 500 `internal`.
     pub fn internal() -> Self {
         let detail = "something went wrong on our side; quote the request id to an operator";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
-    }
-
-    fn unavailable(code: &str, detail: &str) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
+        Self::new(Code::Internal, detail)
     }
 }
 
@@ -56,7 +46,10 @@ impl From<store::Error> for Refusal {
     fn from(error: store::Error) -> Self {
         if error.is_transient() {
             tracing::warn!(error = %error, "the database does not answer");
-            return Self::unavailable("database_unavailable", "the database does not answer; try again");
+            return Self::new(
+                Code::DatabaseUnavailable,
+                "the database does not answer; try again",
+            );
         }
         tracing::error!(error = %error, "a statement failed");
         Self::internal()
@@ -72,8 +65,8 @@ impl From<sqlx::Error> for Refusal {
 impl From<objects::Error> for Refusal {
     fn from(error: objects::Error) -> Self {
         tracing::warn!(error = %error, "the object store failed");
-        Self::unavailable(
-            "objects_unavailable",
+        Self::new(
+            Code::ObjectsUnavailable,
             "the object store does not answer; try again",
         )
     }

@@ -5,7 +5,9 @@ pub mod attempts;
 pub mod evaluations;
 pub mod internal;
 pub mod keys;
+pub mod openapi;
 pub mod output;
+pub mod query;
 pub mod runs;
 pub mod task_sets;
 pub mod tasks;
@@ -13,57 +15,60 @@ pub mod uploads;
 pub mod version;
 pub mod worker;
 
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    routing::{get, post},
-};
+use axum::{Router, extract::DefaultBodyLimit, routing::get};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{app::Shared, observe};
 
+/// The routes of people and workers, and in the same breath their document.
+pub fn described() -> OpenApiRouter<Shared> {
+    people().merge(attempts()).merge(workers())
+}
+
+fn people() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(version::version))
+        .routes(routes!(openapi::show))
+        .routes(routes!(uploads::create))
+        .routes(routes!(tasks::create, tasks::list))
+        .routes(routes!(tasks::show))
+        .routes(routes!(agents::create, agents::list))
+        .routes(routes!(agents::show))
+        .routes(routes!(task_sets::create, task_sets::list))
+        .routes(routes!(task_sets::show))
+        .routes(routes!(evaluations::submit::submit, evaluations::list))
+        .routes(routes!(evaluations::show))
+        .routes(routes!(evaluations::cancel))
+        .routes(routes!(runs::list))
+        .routes(routes!(runs::show))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(keys::create))
+}
+
+fn attempts() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(attempts::of_run))
+        .routes(routes!(attempts::show))
+        .routes(routes!(attempts::events, worker::events::append))
+        .routes(routes!(output::read, worker::output::append))
+        .routes(routes!(output::list))
+        .routes(routes!(attempts::artifacts, worker::artifacts::announce))
+        .routes(routes!(worker::report::report))
+}
+
+fn workers() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(worker::register::register))
+        .routes(routes!(worker::claim::claim))
+        .routes(routes!(worker::lease::beat))
+        .routes(routes!(worker::lease::hand_off))
+        .routes(routes!(worker::lease::orphans))
+}
+
 /// The port for people and workers.
 pub fn public(app: Shared) -> Router {
-    let people = Router::new()
-        .route("/version", get(version::version))
-        .route("/v1/uploads", post(uploads::create))
-        .route("/v1/tasks", post(tasks::create).get(tasks::list))
-        .route("/v1/tasks/{digest}", get(tasks::show))
-        .route("/v1/agents", post(agents::create).get(agents::list))
-        .route("/v1/agents/{id}", get(agents::show))
-        .route("/v1/task-sets", post(task_sets::create).get(task_sets::list))
-        .route("/v1/task-sets/{id}", get(task_sets::show))
-        .route(
-            "/v1/evaluations",
-            post(evaluations::submit::submit).get(evaluations::list),
-        )
-        .route("/v1/evaluations/{id}", get(evaluations::show))
-        .route("/v1/evaluations/{id}/cancel", post(evaluations::cancel))
-        .route("/v1/runs", get(runs::list))
-        .route("/v1/runs/{id}", get(runs::show))
-        .route("/v1/runs/{id}/cancel", post(runs::cancel))
-        .route("/v1/runs/{id}/attempts", get(attempts::of_run))
-        .route("/v1/attempts/{id}", get(attempts::show))
-        .route(
-            "/v1/attempts/{id}/events",
-            get(attempts::events).post(worker::events::append),
-        )
-        .route(
-            "/v1/attempts/{id}/output",
-            get(output::read).put(worker::output::append),
-        )
-        .route("/v1/attempts/{id}/outputs", get(output::list))
-        .route(
-            "/v1/attempts/{id}/artifacts",
-            get(attempts::artifacts).post(worker::artifacts::announce),
-        )
-        .route("/v1/attempts/{id}/report", post(worker::report::report))
-        .route("/v1/keys", post(keys::create))
-        .route("/v1/workers", post(worker::register::register))
-        .route("/v1/workers/{id}/claim", post(worker::claim::claim))
-        .route("/v1/workers/{id}/beat", post(worker::lease::beat))
-        .route("/v1/workers/{id}/handoff", post(worker::lease::hand_off))
-        .route("/v1/workers/{id}/orphans", post(worker::lease::orphans));
-    finish(people, app)
+    let (routes, _) = described().split_for_parts();
+    finish(routes, app)
 }
 
 /// The internal port.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// How an agent is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Contract {
     /// One Python file `agent.py` with `agent_main(input: dict) -> str`, which returns a unified diff.

@@ -23,9 +23,10 @@ pub enum Fault {
 }
 
 macro_rules! causes {
-    ($($(#[$doc:meta])* $name:ident = $word:literal, $fault:ident, $retry:literal, $graded:literal, $charged:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $word:tt, $fault:ident, $retry:literal, $graded:literal, $charged:literal;)*) => {
         /// The one reason why an attempt ended.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
         pub enum Cause {
             $($(#[$doc])* #[serde(rename = $word)] $name,)*
         }

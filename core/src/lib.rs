@@ -20,6 +20,8 @@ pub mod policy;
 pub mod price;
 pub mod problem;
 pub mod reward;
+#[cfg(feature = "schema")]
+mod schema;
 pub mod task;
 pub mod upstream;
 pub mod version;

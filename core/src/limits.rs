@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Times and sizes that hold for one attempt, after defaults, maxima and multipliers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Limits {
     /// Building the image, seconds.
     pub build_sec: f64,
@@ -29,6 +30,7 @@ pub struct Limits {
 
 /// The operator's defaults and maxima. Handed to workers at registration and recorded on the attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LimitSettings {
     /// What holds where a task says nothing.
     pub default: Limits,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A part of an attempt. Stored as (attempt, step, phase); each has its own deadline and ends with an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Fetch and check the archives, build the image.

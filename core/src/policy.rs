@@ -14,6 +14,7 @@ use crate::{
 
 /// What a run may reach and spend. The default has no model and no budget.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
     /// The models that the agent may call.
@@ -32,6 +33,7 @@ pub struct Policy {
 
 /// The models of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Models {
     /// Exact slugs that the agent may name in `model` and `models`.
@@ -45,6 +47,7 @@ pub struct Models {
 
 /// What may be spent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Budget {
     /// The agent of one run, over all its attempts.
@@ -77,6 +80,7 @@ impl Default for Budget {
 
 /// The rules of the egress phases; an absent one has its default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct EgressRules {
     /// While the image is built.
@@ -107,6 +111,7 @@ impl EgressRules {
 
 /// What one egress phase may reach.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EgressRule {
     /// `none`, `hosts` or `public`.
@@ -121,6 +126,7 @@ pub struct EgressRule {
 
 /// How much of the world a phase reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Nothing.
@@ -133,6 +139,7 @@ pub enum Mode {
 
 /// A named set of hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HostSet {
     /// apt, PyPI, npm, crates, Go proxy.
@@ -157,6 +164,7 @@ impl EgressRule {
 
 /// Whose word holds for the agent's phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AgentNetwork {
     /// The policy's: its model hosts and what `[egress.agent]` lists.
@@ -168,6 +176,7 @@ pub enum AgentNetwork {
 
 /// Deadlines. An absent one is the task's, or the platform's default; the operator's maximum caps all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Time {
     /// Seconds for the agent, instead of the task's.
@@ -192,6 +201,7 @@ impl Default for Time {
 
 /// How the work is verified.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Verifier {
     /// Where the verifier runs.
@@ -208,6 +218,7 @@ pub struct Verifier {
 
 /// Where the verifier runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum VerifierMode {
     /// As the task says; `patch` agents always separate.
@@ -219,6 +230,7 @@ pub enum VerifierMode {
 
 /// What happens to processes that the agent left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Survivors {
     /// They stay: tasks test servers that way.

@@ -8,6 +8,7 @@ use crate::money::PicoUsd;
 
 /// Prices of models, one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PriceTable {
     /// Names the snapshot, e.g. `2026-11-20`.
@@ -18,6 +19,7 @@ pub struct PriceTable {
 
 /// Prices and limits of one model. Every price is per token in USD, given as a decimal string.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ModelPrice {
     /// Per input token.

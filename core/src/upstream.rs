@@ -8,6 +8,7 @@ use crate::{egress::HostName, price::ModelSlug};
 
 /// One model service. The operator's word, never the policy's or the task's.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// The name that agents call and that the certificate carries.
@@ -22,6 +23,7 @@ pub struct Upstream {
     pub credential: Secret,
     /// A fixed address instead of a lookup. It is exempt from the check that addresses are global.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub address: Option<SocketAddr>,
     /// An extra root (PEM) for this host alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,6 +32,7 @@ pub struct Upstream {
 
 /// Which API a model service speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Dialect {
     /// `chat/completions`; usage with `cost` always sent; provider policy is forced.

@@ -28,6 +28,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("aws-sdk-s3", &["assay-api"]),
     ("bollard", &["assay-engine"]),
     ("axum", &["assay-api"]),
+    ("utoipa", &["assay-api", "assay-core"]),
     (
         "anyhow",
         &[
@@ -42,10 +43,16 @@ const RESERVED: &[(&str, &[&str])] = &[
 
 /// What the small programs of a sandbox must never pull in, however deep.
 const FORBIDDEN: &[(&str, &[&str])] = &[
-    ("assay-core", &["tokio", "hyper"]),
-    ("assay-init-iptables", &["tokio", "hyper", "rustls"]),
-    ("assay-runner", &["sqlx", "aws-sdk-s3", "bollard", "rustls"]),
-    ("assay-proxy", &["sqlx", "aws-sdk-s3", "bollard", "axum"]),
+    ("assay-core", &["tokio", "hyper", "utoipa"]),
+    ("assay-init-iptables", &["tokio", "hyper", "rustls", "utoipa"]),
+    (
+        "assay-runner",
+        &["sqlx", "aws-sdk-s3", "bollard", "rustls", "utoipa"],
+    ),
+    (
+        "assay-proxy",
+        &["sqlx", "aws-sdk-s3", "bollard", "axum", "utoipa"],
+    ),
 ];
 
 const MOST_LINES: usize = 500;

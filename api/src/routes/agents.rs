@@ -9,12 +9,22 @@ use axum::extract::State;
 use crate::{
     app::Shared,
     archive, check,
+    code::Code,
     extract::{Id, Json, Paging, Query, Reader, Submitter},
     refusal::Refusal,
     store,
 };
 
-/// `POST /v1/agents`.
+/// Registers an agent; a `patch` or `command` agent by its uploaded bundle.
+#[utoipa::path(
+    post,
+    path = "/v1/agents",
+    tag = "agents",
+    operation_id = "create_agent",
+    request_body = NewAgent,
+    responses((status = 200, body = Agent)),
+    extensions(("x-scopes" = json!(Submitter::SCOPES)), ("x-codes" = json!([Code::NotUploaded, Code::DigestMismatch, Code::ArchiveTooLarge, Code::ArchiveInvalid, Code::AgentInvalid, Code::ObjectsUnavailable])))
+)]
 pub async fn create(
     State(app): State<Shared>,
     Submitter(caller): Submitter,
@@ -45,10 +55,19 @@ pub async fn create(
 }
 
 fn inconsistent(detail: &str) -> Refusal {
-    Refusal::unprocessable("agent_invalid", detail)
+    Refusal::new(Code::AgentInvalid, detail)
 }
 
-/// `GET /v1/agents`: newest first.
+/// Agents, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/agents",
+    tag = "agents",
+    operation_id = "list_agents",
+    params(Paging),
+    responses((status = 200, body = Page<Agent>)),
+    extensions(("x-scopes" = json!(Reader::SCOPES)))
+)]
 pub async fn list(
     State(app): State<Shared>,
     Reader(caller): Reader,
@@ -58,7 +77,16 @@ pub async fn list(
     Ok(Json(paging.page(rows, |agent| agent.id.0)))
 }
 
-/// `GET /v1/agents/{id}`.
+/// One agent.
+#[utoipa::path(
+    get,
+    path = "/v1/agents/{id}",
+    tag = "agents",
+    operation_id = "show_agent",
+    params(("id" = AgentId, Path, description = "The agent.")),
+    responses((status = 200, body = Agent)),
+    extensions(("x-scopes" = json!(Reader::SCOPES)))
+)]
 pub async fn show(
     State(app): State<Shared>,
     Reader(caller): Reader,

@@ -5,16 +5,26 @@ use assay_core::{
     wire::people::{Artifact, Attempt, Event, Page},
 };
 use axum::extract::State;
-use serde::Deserialize;
 
 use crate::{
     app::{App, Shared},
+    code::Code,
     extract::{Id, Json, Query, Reader},
     refusal::Refusal,
+    routes::query,
     store,
 };
 
-/// `GET /v1/runs/{id}/attempts`: the first one first.
+/// The attempts of a run, the first one first.
+#[utoipa::path(
+    get,
+    path = "/v1/runs/{id}/attempts",
+    tag = "attempts",
+    operation_id = "list_attempts",
+    params(("id" = RunId, Path, description = "The run.")),
+    responses((status = 200, body = Page<Attempt>)),
+    extensions(("x-scopes" = json!(Reader::SCOPES)))
+)]
 pub async fn of_run(
     State(app): State<Shared>,
     Reader(caller): Reader,
@@ -32,7 +42,16 @@ pub async fn find(app: &App, tenant: TenantId, id: AttemptId) -> Result<Attempt,
     attempt.ok_or_else(|| Refusal::not_found("attempt"))
 }
 
-/// `GET /v1/attempts/{id}`.
+/// One attempt.
+#[utoipa::path(
+    get,
+    path = "/v1/attempts/{id}",
+    tag = "attempts",
+    operation_id = "show_attempt",
+    params(("id" = AttemptId, Path, description = "The attempt.")),
+    responses((status = 200, body = Attempt)),
+    extensions(("x-scopes" = json!(Reader::SCOPES)))
+)]
 pub async fn show(
     State(app): State<Shared>,
     Reader(caller): Reader,
@@ -41,26 +60,21 @@ pub async fn show(
     find(&app, caller.tenant, id).await.map(Json)
 }
 
-/// Which events.
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub struct Which {
-    /// Those after this cursor.
-    #[serde(default)]
-    after: i64,
-    /// The same, under the name that listings use.
-    #[serde(default)]
-    cursor: Option<i64>,
-    /// Rows per page, 1 to 500.
-    #[serde(default)]
-    limit: Option<u16>,
-}
-
-/// `GET /v1/attempts/{id}/events?after=`: published ones, in order. `next` is absent when nothing follows yet.
+/// Published events of an attempt, in order. `next` is absent when nothing follows yet.
+#[utoipa::path(
+    get,
+    path = "/v1/attempts/{id}/events",
+    tag = "attempts",
+    operation_id = "list_events",
+    params(("id" = AttemptId, Path, description = "The attempt."), query::Events),
+    responses((status = 200, body = Page<Event>)),
+    extensions(("x-scopes" = json!(Reader::SCOPES)))
+)]
 pub async fn events(
     State(app): State<Shared>,
     Reader(caller): Reader,
     Id(id): Id<AttemptId>,
-    Query(which): Query<Which>,
+    Query(which): Query<query::Events>,
 ) -> Result<Json<Page<Event>>, Refusal> {
     find(&app, caller.tenant, id).await?;
     let size = usize::from(which.limit.unwrap_or(500).clamp(1, 500));
@@ -76,7 +90,16 @@ pub async fn events(
     Ok(Json(Page { items, next }))
 }
 
-/// `GET /v1/attempts/{id}/artifacts`.
+/// The artifacts of an attempt, each with a presigned GET.
+#[utoipa::path(
+    get,
+    path = "/v1/attempts/{id}/artifacts",
+    tag = "attempts",
+    operation_id = "list_artifacts",
+    params(("id" = AttemptId, Path, description = "The attempt.")),
+    responses((status = 200, body = Page<Artifact>)),
+    extensions(("x-scopes" = json!(Reader::SCOPES)), ("x-codes" = json!([Code::ObjectsUnavailable])))
+)]
 pub async fn artifacts(
     State(app): State<Shared>,
     Reader(caller): Reader,

@@ -22,7 +22,16 @@ async fn find(app: &App, tenant: TenantId, id: EvaluationId) -> Result<Json<Eval
         .ok_or_else(|| Refusal::not_found("evaluation"))
 }
 
-/// `GET /v1/evaluations`: newest first.
+/// Evaluations, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/evaluations",
+    tag = "evaluations",
+    operation_id = "list_evaluations",
+    params(Paging),
+    responses((status = 200, body = Page<Evaluation>)),
+    extensions(("x-scopes" = json!(Reader::SCOPES)))
+)]
 pub async fn list(
     State(app): State<Shared>,
     Reader(caller): Reader,
@@ -33,7 +42,16 @@ pub async fn list(
     Ok(Json(paging.page(rows, |evaluation| evaluation.id.0)))
 }
 
-/// `GET /v1/evaluations/{id}`.
+/// One evaluation.
+#[utoipa::path(
+    get,
+    path = "/v1/evaluations/{id}",
+    tag = "evaluations",
+    operation_id = "show_evaluation",
+    params(("id" = EvaluationId, Path, description = "The evaluation.")),
+    responses((status = 200, body = Evaluation)),
+    extensions(("x-scopes" = json!(Reader::SCOPES)))
+)]
 pub async fn show(
     State(app): State<Shared>,
     Reader(caller): Reader,
@@ -42,7 +60,16 @@ pub async fn show(
     find(&app, caller.tenant, id).await
 }
 
-/// `POST /v1/evaluations/{id}/cancel`: an intent. Queued runs end at once, held ones within a heartbeat.
+/// Cancels an evaluation. An intent: queued runs end at once, held ones within a heartbeat.
+#[utoipa::path(
+    post,
+    path = "/v1/evaluations/{id}/cancel",
+    tag = "evaluations",
+    operation_id = "cancel_evaluation",
+    params(("id" = EvaluationId, Path, description = "The evaluation.")),
+    responses((status = 200, body = Evaluation)),
+    extensions(("x-scopes" = json!(Submitter::SCOPES)))
+)]
 pub async fn cancel(
     State(app): State<Shared>,
     Submitter(caller): Submitter,

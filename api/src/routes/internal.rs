@@ -4,10 +4,11 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderValue, header, request::Parts};
 
 use crate::{
     app::Shared,
+    code::Code,
     extract::{self, Json},
     pending::{PendingWork, Scale},
     refusal::Refusal,
@@ -46,7 +47,7 @@ pub async fn healthz() -> &'static str {
 pub async fn readyz(State(app): State<Shared>) -> Result<&'static str, Refusal> {
     let not_ready = |what: &str| {
         let detail = format!("{what} does not answer");
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", detail)
+        Refusal::new(Code::NotReady, detail)
     };
     store::ping(&app.pool)
         .await

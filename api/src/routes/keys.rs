@@ -11,7 +11,16 @@ use crate::{
     store,
 };
 
-/// The secret is in this answer and nowhere else.
+/// Makes an API key of the caller's tenant. The secret is in this answer and nowhere else.
+#[utoipa::path(
+    post,
+    path = "/v1/keys",
+    tag = "keys",
+    operation_id = "create_key",
+    request_body = NewKey,
+    responses((status = 200, body = Key)),
+    extensions(("x-scopes" = json!(Administrator::SCOPES)))
+)]
 pub async fn create(
     State(app): State<Shared>,
     Administrator(caller): Administrator,

@@ -1,9 +1,7 @@
 //! `GET /v1/attempts/{id}/output[s]`: what programs printed.
 
 use assay_core::{
-    control::runner::Stream,
     id::AttemptId,
-    phase::Phase,
     wire::people::{Output, Page},
 };
 use axum::{
@@ -11,19 +9,29 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderName, header};
-use serde::Deserialize;
 
 use crate::{
     app::{App, Shared},
+    code::Code,
     extract::{Id, Json, Query, Reader},
     refusal::Refusal,
+    routes::query,
     store::{
         self,
         outputs::{Body, Chunk, Name},
     },
 };
 
-/// `GET /v1/attempts/{id}/outputs`: which streams exist.
+/// Which streams of output exist.
+#[utoipa::path(
+    get,
+    path = "/v1/attempts/{id}/outputs",
+    tag = "attempts",
+    operation_id = "list_outputs",
+    params(("id" = AttemptId, Path, description = "The attempt.")),
+    responses((status = 200, body = Page<Output>)),
+    extensions(("x-scopes" = json!(Reader::SCOPES)))
+)]
 pub async fn list(
     State(app): State<Shared>,
     Reader(caller): Reader,
@@ -34,25 +42,24 @@ pub async fn list(
     Ok(Json(Page { items, next: None }))
 }
 
-/// Which piece of which stream.
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub struct Which {
-    #[serde(default)]
-    step: u32,
-    phase: Phase,
-    stream: Stream,
-    #[serde(default)]
-    offset: u64,
-}
-
-/// `GET /v1/attempts/{id}/output`: raw bytes from the offset, at most a MiB or so. `assay-next-offset` is where to go on; it is the
-/// offset asked for when nothing new is there. `assay-offset` is where the bytes begin: later than asked where the middle
-/// of a long stream was not kept.
+/// Raw bytes of a stream from the offset, at most a MiB or so.
+#[utoipa::path(
+    get,
+    path = "/v1/attempts/{id}/output",
+    tag = "attempts",
+    operation_id = "read_output",
+    params(("id" = AttemptId, Path, description = "The attempt."), query::Piece),
+    responses((status = 200, body = [u8], content_type = "application/octet-stream", description = "The bytes, none when nothing new is there.", headers(
+        ("assay-offset" = u64, description = "Where the bytes begin: later than asked where the middle of a long stream was not kept."),
+        ("assay-next-offset" = u64, description = "Where to go on; the offset asked for when nothing new is there.")
+    ))),
+    extensions(("x-scopes" = json!(Reader::SCOPES)), ("x-codes" = json!([Code::ObjectsUnavailable])))
+)]
 pub async fn read(
     State(app): State<Shared>,
     Reader(caller): Reader,
     Id(id): Id<AttemptId>,
-    Query(which): Query<Which>,
+    Query(which): Query<query::Piece>,
 ) -> Result<Response, Refusal> {
     super::attempts::find(&app, caller.tenant, id).await?;
     let name = Name {

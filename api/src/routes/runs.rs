@@ -5,35 +5,29 @@ use assay_core::{
     wire::people::{Page, Run},
 };
 use axum::extract::State;
-use serde::Deserialize;
-use uuid::Uuid;
 
 use crate::{
     app::{App, Shared},
     extract::{Id, Json, Paging, Query, Reader, Submitter},
     refusal::Refusal,
+    routes::query,
     store::{self, runs::Filter},
 };
 
-/// Which runs.
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub struct Which {
-    /// Those of this evaluation.
-    #[serde(default)]
-    evaluation: Option<Uuid>,
-    /// `next` of the page before.
-    #[serde(default)]
-    cursor: Option<Uuid>,
-    /// Rows per page, 1 to 500.
-    #[serde(default)]
-    limit: Option<u16>,
-}
-
-/// `GET /v1/runs?evaluation=`: in the order of submission.
+/// Runs, in the order of submission.
+#[utoipa::path(
+    get,
+    path = "/v1/runs",
+    tag = "runs",
+    operation_id = "list_runs",
+    params(query::Runs),
+    responses((status = 200, body = Page<Run>)),
+    extensions(("x-scopes" = json!(Reader::SCOPES)))
+)]
 pub async fn list(
     State(app): State<Shared>,
     Reader(caller): Reader,
-    Query(which): Query<Which>,
+    Query(which): Query<query::Runs>,
 ) -> Result<Json<Page<Run>>, Refusal> {
     let paging = Paging {
         cursor: which.cursor,
@@ -53,7 +47,16 @@ async fn find(app: &App, tenant: TenantId, id: RunId) -> Result<Json<Run>, Refus
     run.map(Json).ok_or_else(|| Refusal::not_found("run"))
 }
 
-/// `GET /v1/runs/{id}`.
+/// One run.
+#[utoipa::path(
+    get,
+    path = "/v1/runs/{id}",
+    tag = "runs",
+    operation_id = "show_run",
+    params(("id" = RunId, Path, description = "The run.")),
+    responses((status = 200, body = Run)),
+    extensions(("x-scopes" = json!(Reader::SCOPES)))
+)]
 pub async fn show(
     State(app): State<Shared>,
     Reader(caller): Reader,
@@ -62,7 +65,16 @@ pub async fn show(
     find(&app, caller.tenant, id).await
 }
 
-/// `POST /v1/runs/{id}/cancel`: an intent, as for an evaluation.
+/// Cancels a run. An intent, as for an evaluation.
+#[utoipa::path(
+    post,
+    path = "/v1/runs/{id}/cancel",
+    tag = "runs",
+    operation_id = "cancel_run",
+    params(("id" = RunId, Path, description = "The run.")),
+    responses((status = 200, body = Run)),
+    extensions(("x-scopes" = json!(Submitter::SCOPES)))
+)]
 pub async fn cancel(
     State(app): State<Shared>,
     Submitter(caller): Submitter,

@@ -11,12 +11,22 @@ use axum::extract::State;
 
 use crate::{
     app::{App, Shared},
+    code::Code,
     extract::{Id, Json, Paging, Query, Reader, Submitter},
     refusal::Refusal,
     store,
 };
 
-/// `POST /v1/task-sets`.
+/// Names a list of registered tasks.
+#[utoipa::path(
+    post,
+    path = "/v1/task-sets",
+    tag = "task sets",
+    operation_id = "create_task_set",
+    request_body = NewTaskSet,
+    responses((status = 200, body = TaskSet)),
+    extensions(("x-scopes" = json!(Submitter::SCOPES)), ("x-codes" = json!([Code::NoTasks, Code::DuplicateTask, Code::UnknownTask])))
+)]
 pub async fn create(
     State(app): State<Shared>,
     Submitter(caller): Submitter,
@@ -39,12 +49,12 @@ pub async fn known(
     tasks: &[Digest],
 ) -> Result<Vec<store::tasks::Brief>, Refusal> {
     if tasks.is_empty() {
-        return Err(Refusal::unprocessable("no_tasks", "name at least one task"));
+        return Err(Refusal::new(Code::NoTasks, "name at least one task"));
     }
     let mut seen = HashSet::new();
     if let Some(double) = tasks.iter().find(|task| !seen.insert(**task)) {
         let detail = format!("task {double} is named twice; use repeats to run a task more often");
-        return Err(Refusal::unprocessable("duplicate_task", detail));
+        return Err(Refusal::new(Code::DuplicateTask, detail));
     }
     let digests: Vec<String> = tasks.iter().map(ToString::to_string).collect();
     let mut briefs: std::collections::HashMap<String, store::tasks::Brief> =
@@ -56,7 +66,7 @@ pub async fn known(
     let take = |digest: &String| {
         briefs.remove(digest).ok_or_else(|| {
             let detail = format!("task {digest} is not registered; register it by POST /v1/tasks first");
-            Refusal::unprocessable("unknown_task", detail)
+            Refusal::new(Code::UnknownTask, detail)
         })
     };
     digests.iter().map(take).collect()
@@ -67,7 +77,16 @@ async fn find(app: &App, tenant: TenantId, id: TaskSetId) -> Result<Json<TaskSet
     set.map(Json).ok_or_else(|| Refusal::not_found("task set"))
 }
 
-/// `GET /v1/task-sets`: newest first.
+/// Task sets, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/task-sets",
+    tag = "task sets",
+    operation_id = "list_task_sets",
+    params(Paging),
+    responses((status = 200, body = Page<TaskSet>)),
+    extensions(("x-scopes" = json!(Reader::SCOPES)))
+)]
 pub async fn list(
     State(app): State<Shared>,
     Reader(caller): Reader,
@@ -77,7 +96,16 @@ pub async fn list(
     Ok(Json(paging.page(rows, |set| set.id.0)))
 }
 
-/// `GET /v1/task-sets/{id}`.
+/// One task set.
+#[utoipa::path(
+    get,
+    path = "/v1/task-sets/{id}",
+    tag = "task sets",
+    operation_id = "show_task_set",
+    params(("id" = TaskSetId, Path, description = "The task set.")),
+    responses((status = 200, body = TaskSet)),
+    extensions(("x-scopes" = json!(Reader::SCOPES)))
+)]
 pub async fn show(
     State(app): State<Shared>,
     Reader(caller): Reader,

@@ -9,12 +9,22 @@ use axum::extract::State;
 use crate::{
     app::Shared,
     archive, check,
+    code::Code,
     extract::{Id, Json, Paging, Query, Reader, Submitter},
     refusal::Refusal,
     store,
 };
 
-/// `POST /v1/tasks`.
+/// Registers an uploaded task after checking it.
+#[utoipa::path(
+    post,
+    path = "/v1/tasks",
+    tag = "tasks",
+    operation_id = "create_task",
+    request_body = NewTask,
+    responses((status = 200, body = Task)),
+    extensions(("x-scopes" = json!(Submitter::SCOPES)), ("x-codes" = json!([Code::NotUploaded, Code::DigestMismatch, Code::ArchiveTooLarge, Code::ArchiveInvalid, Code::TaskInvalid, Code::TaskUnsupported, Code::ObjectsUnavailable])))
+)]
 pub async fn create(
     State(app): State<Shared>,
     Submitter(caller): Submitter,
@@ -33,7 +43,16 @@ pub async fn create(
     Ok(Json(task))
 }
 
-/// `GET /v1/tasks`: newest first.
+/// Tasks, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks",
+    tag = "tasks",
+    operation_id = "list_tasks",
+    params(Paging),
+    responses((status = 200, body = Page<Task>)),
+    extensions(("x-scopes" = json!(Reader::SCOPES)))
+)]
 pub async fn list(
     State(app): State<Shared>,
     Reader(caller): Reader,
@@ -48,7 +67,16 @@ pub async fn list(
     }))
 }
 
-/// `GET /v1/tasks/{digest}`.
+/// One task.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks/{digest}",
+    tag = "tasks",
+    operation_id = "show_task",
+    params(("digest" = Digest, Path, description = "The task.")),
+    responses((status = 200, body = Task)),
+    extensions(("x-scopes" = json!(Reader::SCOPES)))
+)]
 pub async fn show(
     State(app): State<Shared>,
     Reader(caller): Reader,

@@ -5,12 +5,22 @@ use axum::extract::State;
 
 use crate::{
     app::Shared,
+    code::Code,
     extract::{Json, Submitter},
     objects,
     refusal::Refusal,
 };
 
-/// Answers a presigned PUT, or none when the archive is there already.
+/// Says where to put an archive: a presigned PUT, or none when it is there already.
+#[utoipa::path(
+    post,
+    path = "/v1/uploads",
+    tag = "uploads",
+    operation_id = "create_upload",
+    request_body = NewUpload,
+    responses((status = 200, body = Upload)),
+    extensions(("x-scopes" = json!(Submitter::SCOPES)), ("x-codes" = json!([Code::ArchiveTooLarge, Code::ObjectsUnavailable])))
+)]
 pub async fn create(
     State(app): State<Shared>,
     Submitter(caller): Submitter,
@@ -19,7 +29,7 @@ pub async fn create(
     let most = app.config.max_archive_bytes;
     if new.size_bytes == 0 || new.size_bytes > most {
         let detail = format!("an archive has 1 to {most} bytes, not {}", new.size_bytes);
-        return Err(Refusal::unprocessable("archive_too_large", detail));
+        return Err(Refusal::new(Code::ArchiveTooLarge, detail));
     }
     if app
         .objects

@@ -5,7 +5,14 @@ use axum::extract::State;
 
 use crate::{app::Shared, extract::Json};
 
-/// Needs no key.
+/// Which build this is. Needs no key.
+#[utoipa::path(
+    get,
+    path = "/version",
+    tag = "service",
+    operation_id = "version",
+    responses((status = 200, body = Version))
+)]
 pub async fn version(State(app): State<Shared>) -> Json<Version> {
     Json(Version {
         commit: app.commit.clone(),

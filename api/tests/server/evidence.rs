@@ -96,17 +96,13 @@ async fn an_adopter_learns_how_far_the_attempt_is() {
 }
 
 async fn put_output(stage: &Stage, held: &Assignment, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-    let url = format!(
-        "{}/v1/attempts/{}/output?fence={}&step=0&phase=agent&stream=stdout&offset={offset}",
-        stage.replicas[0].0, held.attempt, held.fence
+    let path = format!(
+        "/v1/attempts/{}/output?fence={}&step=0&phase=agent&stream=stdout&offset={offset}",
+        held.attempt, held.fence
     );
-    let request = http::Request::put(&url)
-        .header("authorization", format!("Bearer {}", stage.worker_key))
-        .body(client::full(bytes.to_vec()))
-        .unwrap();
-    let response = stage.client.send(request).await?;
-    let status = response.status();
-    let body = stage.client.read(response, &url).await?;
+    let chunk = Some(("application/octet-stream", bytes.to_vec()));
+    let key = Some(stage.worker_key.as_str());
+    let (status, body) = stage.send(stage.at(0, &path), Method::PUT, key, chunk).await?;
     if status.is_success() {
         Ok(())
     } else {

@@ -7,6 +7,8 @@
     reason = "helpers of tests may fail loudly and say why they skip"
 )]
 
+mod contract;
+mod described;
 mod evidence;
 mod lease;
 mod money;
@@ -16,4 +18,5 @@ mod queue;
 mod registration;
 mod retry;
 mod stage;
+mod walk;
 mod work;

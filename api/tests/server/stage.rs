@@ -12,12 +12,15 @@ use assay_core::{
     wire::people::{self, Evaluation, NewEvaluation, Page, Run, Scope},
 };
 use assay_runtime::client::{self, Client, Error};
-use http::{Method, StatusCode};
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::PgPool;
 use tokio::{net::TcpListener, sync::OnceCell};
 use tokio_util::sync::CancellationToken;
+
+use crate::contract;
 
 /// Everything that a test needs.
 pub struct Stage {
@@ -162,8 +165,62 @@ impl Stage {
         path: &str,
         body: Option<&(impl Serialize + Sync)>,
     ) -> Result<A, Error> {
-        let url = format!("{}{path}", self.replicas[0].0);
-        self.client.json(method, &url, Some(key), body).await
+        let body = body.map(|body| serde_json::to_value(body).unwrap());
+        let sent = body.as_ref().map(|body| (JSON, body.to_string().into_bytes()));
+        let (status, answer) = self
+            .send(self.at(0, path), method.clone(), Some(key), sent)
+            .await?;
+        if !status.is_success() {
+            return Err(client::problem(status, &answer));
+        }
+        if let Some(body) = &body {
+            contract::check_request(&method, path, body);
+        }
+        let text: &[u8] = if answer.is_empty() { b"null" } else { &answer };
+        Ok(serde_json::from_slice(text).unwrap())
+    }
+
+    /// A URL of the public port of a replica.
+    pub fn at(&self, replica: usize, path: &str) -> String {
+        format!("{}{path}", self.replicas[replica].0)
+    }
+
+    /// Sends a request to the public port of a replica. Whatever is answered must be what the document promises.
+    pub async fn send(
+        &self,
+        url: String,
+        method: Method,
+        key: Option<&str>,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> Result<(StatusCode, Bytes), Error> {
+        let mut request = http::Request::builder().method(method.clone()).uri(&url);
+        if let Some(key) = key {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
+        }
+        let (kind, bytes) = body.unwrap_or_default();
+        if !kind.is_empty() {
+            request = request.header(header::CONTENT_TYPE, kind);
+        }
+        let response = self
+            .client
+            .send(request.body(client::full(bytes)).unwrap())
+            .await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let answer = self.client.read(response, &url).await?;
+        let path = url.splitn(4, '/').last().unwrap();
+        let kind = headers
+            .get(header::CONTENT_TYPE)
+            .map(|kind| kind.to_str().unwrap());
+        contract::check_answer(&method, &format!("/{path}"), status.as_u16(), kind, &answer);
+        assert!(headers.contains_key("x-request-id"));
+        Ok((status, answer))
+    }
+
+    /// A key of the validator's tenant.
+    pub async fn key(&self, scope: Scope) -> String {
+        assay_api::create_key(&self.pool, "us", "test", scope)
+            .await
+            .unwrap()
     }
 
     pub async fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, Error> {
@@ -292,6 +349,9 @@ pub fn code<T: std::fmt::Debug>(answer: Result<T, Error>) -> String {
         .unwrap_or_else(|| panic!("no problem body: {error}"))
         .to_owned()
 }
+
+/// The content type of bodies.
+pub const JSON: &str = "application/json";
 
 /// Waits until a condition holds.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {

@@ -120,6 +120,7 @@ pub struct Switched {
 
 /// The account of one sandbox, over all purses.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Ledger {
     /// Granted.
     pub budget: PicoUsd,

@@ -37,6 +37,7 @@ use crate::{
 
 /// One page of a listing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Page<T> {
     /// The rows.
     pub items: Vec<T>,
@@ -46,6 +47,7 @@ pub struct Page<T> {
 
 /// Announces an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NewUpload {
     /// Digest of the `tar.gz`.
     pub digest: Digest,
@@ -55,6 +57,7 @@ pub struct NewUpload {
 
 /// Where to put it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Upload {
     /// A presigned PUT; absent when the object is there already.
     pub url: Option<String>,
@@ -62,6 +65,7 @@ pub struct Upload {
 
 /// Registers an uploaded task archive. The API reads and checks it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NewTask {
     /// Digest of the uploaded `tar.gz`.
     pub digest: Digest,
@@ -71,6 +75,7 @@ pub struct NewTask {
 
 /// A task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Task {
     /// Its digest.
     pub digest: Digest,
@@ -86,6 +91,7 @@ pub struct Task {
 
 /// Registers an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NewAgent {
     /// A name for people.
     pub name: String,
@@ -97,6 +103,7 @@ pub struct NewAgent {
 
 /// An agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Agent {
     /// Its id.
     pub id: AgentId,
@@ -112,6 +119,7 @@ pub struct Agent {
 
 /// Names a list of tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NewTaskSet {
     /// A name for people.
     pub name: String,
@@ -121,6 +129,7 @@ pub struct NewTaskSet {
 
 /// A named, immutable list of task digests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TaskSet {
     /// Its id.
     pub id: TaskSetId,
@@ -134,6 +143,7 @@ pub struct TaskSet {
 
 /// Submits an evaluation. One of `tasks` and `task_set` is given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NewEvaluation {
     /// The agent.
     pub agent: AgentId,
@@ -174,6 +184,7 @@ fn middle_band() -> i16 {
 
 /// An evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Evaluation {
     /// Its id.
     pub id: EvaluationId,
@@ -201,6 +212,7 @@ pub struct Evaluation {
 
 /// Runs by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Counts {
     /// Waiting.
     pub queued: u64,
@@ -212,6 +224,7 @@ pub struct Counts {
 
 /// Where a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
     /// Waiting for a worker (or for `not_before`).
@@ -228,6 +241,7 @@ pub enum RunState {
 
 /// A run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Run {
     /// Its id.
     pub id: RunId,
@@ -273,6 +287,7 @@ pub struct Run {
 
 /// An attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Attempt {
     /// Its id.
     pub id: AttemptId,
@@ -302,6 +317,7 @@ pub struct Attempt {
 
 /// An event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Event {
     /// The global cursor.
     pub cursor: i64,
@@ -314,6 +330,7 @@ pub struct Event {
 
 /// A stream of output that exists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Output {
     /// The step, from 0.
     pub step: u32,
@@ -327,6 +344,7 @@ pub struct Output {
 
 /// An artifact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Artifact {
     /// Its name within the attempt.
     pub name: String,
@@ -342,6 +360,7 @@ pub struct Artifact {
 
 /// Makes an API key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NewKey {
     /// A name for people.
     pub name: String,
@@ -351,6 +370,7 @@ pub struct NewKey {
 
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Submit, cancel, read.
@@ -377,6 +397,7 @@ impl Scope {
 
 /// A key, shown once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Key {
     /// Its id.
     pub id: KeyId,
@@ -390,6 +411,7 @@ pub struct Key {
 
 /// Which build this is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Version {
     /// The commit that it was built from, or `unknown`.
     pub commit: String,

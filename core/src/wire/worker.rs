@@ -35,6 +35,7 @@ use crate::{
 
 /// A worker introduces itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Register {
     /// Stable name, e.g. the host's or the pod's.
     pub name: String,
@@ -54,6 +55,7 @@ pub struct Register {
 
 /// The answer to a registration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Registered {
     /// The worker's id for this life.
     pub worker: WorkerId,
@@ -69,6 +71,7 @@ pub struct Registered {
 
 /// Asks for work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Claim {
     /// Free slots.
     pub slots: u32,
@@ -76,6 +79,7 @@ pub struct Claim {
 
 /// The answer to a claim.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Claimed {
     /// At most as many as asked for.
     pub assignments: Vec<Assignment>,
@@ -83,6 +87,7 @@ pub struct Claimed {
 
 /// Everything that a worker needs for one attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Assignment {
     /// The owner.
     pub tenant: TenantId,
@@ -124,6 +129,7 @@ pub struct Assignment {
 
 /// An archive (`tar.gz`) in the object store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Archive {
     /// Its digest.
     pub digest: Digest,
@@ -137,6 +143,7 @@ pub struct Archive {
 
 /// How far an attempt is: the row that the pure `next` decides from.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Progress {
     /// The step, from 0.
     pub step: u32,
@@ -158,6 +165,7 @@ pub struct Progress {
 
 /// Heartbeats of all leases of a worker, in one statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Beat {
     /// Every lease held.
     pub leases: Vec<Lease>,
@@ -167,6 +175,7 @@ pub struct Beat {
 
 /// A lease as its holder names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Lease {
     /// The attempt.
     pub attempt: AttemptId,
@@ -176,6 +185,7 @@ pub struct Lease {
 
 /// The answer to a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Beaten {
     /// Leases that are no longer held: stop and touch nothing.
     pub lost: Vec<AttemptId>,
@@ -185,6 +195,7 @@ pub struct Beaten {
 
 /// Gives leases back, for another worker to adopt at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Handoff {
     /// The leases.
     pub leases: Vec<Lease>,
@@ -192,6 +203,7 @@ pub struct Handoff {
 
 /// Sandboxes that a reconciler found without a driver of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Orphans {
     /// Their attempts, from the labels.
     pub attempts: Vec<AttemptId>,
@@ -199,6 +211,7 @@ pub struct Orphans {
 
 /// What may be done to each.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct OrphanVerdicts {
     /// Closed, unknown to this installation, past the deadline, or un-adopted for two leases (and then closed as `lost`).
     pub delete: Vec<AttemptId>,
@@ -206,6 +219,7 @@ pub struct OrphanVerdicts {
 
 /// Appends events and moves the attempt's row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PostEvents {
     /// The fence.
     pub fence: Fence,
@@ -217,6 +231,7 @@ pub struct PostEvents {
 
 /// One event of an attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NewEvent {
     /// Counts from 1 within the attempt.
     pub seq: u64,
@@ -234,6 +249,7 @@ pub struct NewEvent {
 
 /// Asks for the upload of an artifact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PutArtifact {
     /// The fence.
     pub fence: Fence,
@@ -249,6 +265,7 @@ pub struct PutArtifact {
 
 /// Where to put it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ArtifactUpload {
     /// A presigned PUT.
     pub url: String,
@@ -256,6 +273,7 @@ pub struct ArtifactUpload {
 
 /// Closes the attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Report {
     /// The fence.
     pub fence: Fence,
@@ -279,6 +297,7 @@ pub struct Report {
 
 /// What a sandbox used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ResourceUse {
     /// CPU time, milliseconds.
     pub cpu_ms: u64,

@@ -8,10 +8,11 @@ use assay_core::{
 };
 use axum::extract::State;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 
 use crate::{
     app::{App, Shared},
+    code::Code,
     deadline,
     extract::{Json, Submitter, parse},
     refusal::Refusal,
@@ -23,7 +24,17 @@ use crate::{
     },
 };
 
-/// Needs a fresh `Idempotency-Key` or none; the same key with the same body answers the first evaluation.
+/// Submits an evaluation: one row per run is put into the queue, in one transaction.
+#[utoipa::path(
+    post,
+    path = "/v1/evaluations",
+    tag = "evaluations",
+    operation_id = "submit_evaluation",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable characters, unique per tenant. The same key with the same body answers the first evaluation.")),
+    request_body = NewEvaluation,
+    responses((status = 200, body = Evaluation)),
+    extensions(("x-scopes" = json!(Submitter::SCOPES)), ("x-codes" = json!([Code::IdempotencyKeyReused, Code::PolicyInvalid, Code::ModelUnpriced, Code::UnknownAgent, Code::UnknownTaskSet, Code::NoTasks, Code::DuplicateTask, Code::UnknownTask, Code::ValueMissing, Code::TooManyRuns])))
+)]
 pub async fn submit(
     State(app): State<Shared>,
     Submitter(caller): Submitter,
@@ -80,34 +91,28 @@ async fn repeated(
         Some((id, digest)) if digest == request_digest => super::find(app, tenant, id).await.map(Some),
         Some((id, _)) => {
             let detail = format!("this idempotency key stands for another request, evaluation {id}");
-            Err(Refusal::new(
-                StatusCode::CONFLICT,
-                "idempotency_key_reused",
-                detail,
-            ))
+            Err(Refusal::new(Code::IdempotencyKeyReused, detail))
         }
     }
 }
 
 async fn check(app: &App, tenant: TenantId, new: NewEvaluation) -> Result<Submission, Refusal> {
     check_words(&new)?;
-    let policy = |error: assay_core::policy::InvalidPolicy| {
-        Refusal::unprocessable("policy_invalid", error.to_string())
-    };
+    let policy =
+        |error: assay_core::policy::InvalidPolicy| Refusal::new(Code::PolicyInvalid, error.to_string());
     new.policy.check().map_err(policy)?;
     let prices = app.catalogue.freeze(&new.policy);
-    let prices = prices.map_err(|error| Refusal::unprocessable("model_unpriced", error.to_string()))?;
+    let prices = prices.map_err(|error| Refusal::new(Code::ModelUnpriced, error.to_string()))?;
     let agent = store::agents::find(&app.pool, tenant, new.agent).await?;
     if agent.is_none() {
         let detail = format!("agent {} does not exist", new.agent);
-        return Err(Refusal::unprocessable("unknown_agent", detail));
+        return Err(Refusal::new(Code::UnknownAgent, detail));
     }
     let tasks = match (new.task_set, new.tasks.is_empty()) {
         (None, _) => new.tasks.clone(),
         (Some(id), true) => {
             let set = store::task_sets::find(&app.pool, tenant, id).await?;
-            let unknown =
-                || Refusal::unprocessable("unknown_task_set", format!("task set {id} does not exist"));
+            let unknown = || Refusal::new(Code::UnknownTaskSet, format!("task set {id} does not exist"));
             set.ok_or_else(unknown)?.tasks
         }
         (Some(_), false) => return Err(Refusal::invalid("give tasks or task_set, not both")),
@@ -155,7 +160,7 @@ fn check_values(new: &NewEvaluation, tasks: &[Brief]) -> Result<(), Refusal> {
             .find(|name| !new.values.contains_key(*name))
         {
             let detail = format!("task {} needs the value {name}; give it in `values`", task.name);
-            return Err(Refusal::unprocessable("value_missing", detail));
+            return Err(Refusal::new(Code::ValueMissing, detail));
         }
     }
     Ok(())
@@ -166,7 +171,7 @@ fn runs(app: &App, policy: &Policy, tasks: &[Brief], repeats: u32) -> Result<Vec
     let count = tasks.len() * usize::try_from(repeats).unwrap_or(0);
     if count > MAX_RUNS {
         let detail = format!("{count} runs are more than the {MAX_RUNS} that one evaluation may have");
-        return Err(Refusal::unprocessable("too_many_runs", detail));
+        return Err(Refusal::new(Code::TooManyRuns, detail));
     }
     let mut runs = Vec::with_capacity(count);
     for repeat in 0..repeats {

@@ -8,16 +8,27 @@ use axum::extract::State;
 
 use crate::{
     app::Shared,
+    code::Code,
     extract::{Id, Json, WorkerKey},
     objects,
     refusal::Refusal,
     store,
 };
 
-/// One presigned PUT of exactly the announced size, at most 2 GiB.
+/// Announces a file and answers where to put it: one presigned PUT of exactly the announced size, at most 2 GiB.
+#[utoipa::path(
+    post,
+    path = "/v1/attempts/{id}/artifacts",
+    tag = "workers",
+    operation_id = "announce_artifact",
+    params(("id" = AttemptId, Path, description = "The attempt.")),
+    request_body = PutArtifact,
+    responses((status = 200, body = ArtifactUpload)),
+    extensions(("x-scopes" = json!(WorkerKey::SCOPES)), ("x-codes" = json!([Code::StaleFence, Code::ArtifactTooLarge, Code::ObjectsUnavailable])))
+)]
 pub async fn announce(
     State(app): State<Shared>,
-    WorkerKey(_): WorkerKey,
+    WorkerKey(_worker): WorkerKey,
     Id(id): Id<AttemptId>,
     Json(new): Json<PutArtifact>,
 ) -> Result<Json<ArtifactUpload>, Refusal> {
@@ -29,7 +40,7 @@ pub async fn announce(
     }
     if new.size_bytes > MAX_BYTES {
         let detail = format!("an artifact has at most {MAX_BYTES} bytes");
-        return Err(Refusal::unprocessable("artifact_too_large", detail));
+        return Err(Refusal::new(Code::ArtifactTooLarge, detail));
     }
     let key = objects::artifact(id, new.digest);
     let url = app.objects.presign_put(&key, new.size_bytes).await?;

@@ -10,6 +10,7 @@ use axum::extract::State;
 
 use crate::{
     app::{App, Shared},
+    code::Code,
     extract::{Id, Json, WorkerKey},
     objects,
     refusal::Refusal,
@@ -23,10 +24,22 @@ use crate::{
     },
 };
 
+/// Hands out work: adopted attempts first, then new ones, at most as many as asked for.
+///
 /// One short transaction; URLs are signed after it. What is lost between commit and answer is adopted when its lease ends.
+#[utoipa::path(
+    post,
+    path = "/v1/workers/{id}/claim",
+    tag = "workers",
+    operation_id = "claim",
+    params(("id" = WorkerId, Path, description = "The worker.")),
+    request_body = Claim,
+    responses((status = 200, body = Claimed)),
+    extensions(("x-scopes" = json!(WorkerKey::SCOPES)), ("x-codes" = json!([Code::CommitMismatch, Code::ObjectsUnavailable])))
+)]
 pub async fn claim(
     State(app): State<Shared>,
-    WorkerKey(_): WorkerKey,
+    WorkerKey(_worker): WorkerKey,
     Id(id): Id<WorkerId>,
     Json(claim): Json<Claim>,
 ) -> Result<Json<Claimed>, Refusal> {

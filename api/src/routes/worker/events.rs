@@ -9,15 +9,26 @@ use http::StatusCode;
 
 use crate::{
     app::Shared,
+    code::Code,
     extract::{Id, Json, WorkerKey},
     refusal::Refusal,
     store,
 };
 
-/// Numbers go on after the last one stored; repeated ones are ignored, a gap is refused.
+/// Appends events and moves the attempt's row. Numbers go on after the last one stored; repeated ones are ignored, a gap is refused.
+#[utoipa::path(
+    post,
+    path = "/v1/attempts/{id}/events",
+    tag = "workers",
+    operation_id = "append_events",
+    params(("id" = AttemptId, Path, description = "The attempt.")),
+    request_body = PostEvents,
+    responses((status = 204, description = "Done.")),
+    extensions(("x-scopes" = json!(WorkerKey::SCOPES)), ("x-codes" = json!([Code::StaleFence, Code::EventGap])))
+)]
 pub async fn append(
     State(app): State<Shared>,
-    WorkerKey(_): WorkerKey,
+    WorkerKey(_worker): WorkerKey,
     Id(id): Id<AttemptId>,
     Json(mut post): Json<PostEvents>,
 ) -> Result<StatusCode, Refusal> {
@@ -42,7 +53,7 @@ fn follow(mut last: u64, events: &[NewEvent]) -> Result<u64, Refusal> {
     for event in events {
         if event.seq != last + 1 {
             let detail = format!("event {} cannot follow {last}", event.seq);
-            return Err(Refusal::new(StatusCode::CONFLICT, "event_gap", detail));
+            return Err(Refusal::new(Code::EventGap, detail));
         }
         if event.kind.is_empty() || event.kind.len() > 64 {
             return Err(Refusal::invalid("events.kind: want 1 to 64 bytes"));

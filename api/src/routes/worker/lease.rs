@@ -14,10 +14,20 @@ use crate::{
     store,
 };
 
-/// Renews every lease in one statement.
+/// Renews every lease of a worker in one statement.
+#[utoipa::path(
+    post,
+    path = "/v1/workers/{id}/beat",
+    tag = "workers",
+    operation_id = "beat",
+    params(("id" = WorkerId, Path, description = "The worker.")),
+    request_body = Beat,
+    responses((status = 200, body = Beaten)),
+    extensions(("x-scopes" = json!(WorkerKey::SCOPES)))
+)]
 pub async fn beat(
     State(app): State<Shared>,
-    WorkerKey(_): WorkerKey,
+    WorkerKey(_worker): WorkerKey,
     Id(id): Id<WorkerId>,
     Json(beat): Json<Beat>,
 ) -> Result<Json<Beaten>, Refusal> {
@@ -27,9 +37,19 @@ pub async fn beat(
 }
 
 /// Gives leases back, to be adopted at once; no attempt is used up.
+#[utoipa::path(
+    post,
+    path = "/v1/workers/{id}/handoff",
+    tag = "workers",
+    operation_id = "hand_off",
+    params(("id" = WorkerId, Path, description = "The worker.")),
+    request_body = Handoff,
+    responses((status = 204, description = "Done.")),
+    extensions(("x-scopes" = json!(WorkerKey::SCOPES)))
+)]
 pub async fn hand_off(
     State(app): State<Shared>,
-    WorkerKey(_): WorkerKey,
+    WorkerKey(_worker): WorkerKey,
     Id(id): Id<WorkerId>,
     Json(handoff): Json<Handoff>,
 ) -> Result<StatusCode, Refusal> {
@@ -38,10 +58,20 @@ pub async fn hand_off(
 }
 
 /// Which of these sandboxes may be deleted.
+#[utoipa::path(
+    post,
+    path = "/v1/workers/{id}/orphans",
+    tag = "workers",
+    operation_id = "orphans",
+    params(("id" = WorkerId, Path, description = "The worker.")),
+    request_body = Orphans,
+    responses((status = 200, body = OrphanVerdicts)),
+    extensions(("x-scopes" = json!(WorkerKey::SCOPES)))
+)]
 pub async fn orphans(
     State(app): State<Shared>,
-    WorkerKey(_): WorkerKey,
-    Id(_): Id<WorkerId>,
+    WorkerKey(_worker): WorkerKey,
+    Id(_worker_id): Id<WorkerId>,
     Json(orphans): Json<Orphans>,
 ) -> Result<Json<OrphanVerdicts>, Refusal> {
     crate::jobs::close_lost(&app).await?;

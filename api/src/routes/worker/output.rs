@@ -1,50 +1,44 @@
 //! `PUT /v1/attempts/{id}/output`: appends a chunk of a stream.
 
-use assay_core::{
-    control::runner::Stream,
-    id::{AttemptId, Fence},
-    phase::Phase,
-};
+use assay_core::id::AttemptId;
 use axum::extract::State;
 use bytes::Bytes;
 use http::StatusCode;
-use serde::Deserialize;
 
 use crate::{
     app::{App, Shared},
+    code::Code,
     extract::{Id, Query, WorkerKey},
     refusal::Refusal,
+    routes::query,
     store::{
         self,
         outputs::{Body, Chunk, Name},
     },
 };
 
-/// Which chunk.
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub struct Which {
-    fence: Fence,
-    step: u32,
-    phase: Phase,
-    stream: Stream,
-    offset: u64,
-}
-
-/// What is stored already is ignored; a chunk may begin later than the stream ends, where the worker dropped the middle.
+/// Appends a chunk of a stream. What is stored already is ignored; a chunk may begin later than the stream ends, where the worker
+/// dropped the middle.
+#[utoipa::path(
+    put,
+    path = "/v1/attempts/{id}/output",
+    tag = "workers",
+    operation_id = "append_output",
+    params(("id" = AttemptId, Path, description = "The attempt."), query::Chunk),
+    request_body(content = [u8], content_type = "application/octet-stream", description = "At most 256 KiB."),
+    responses((status = 204, description = "Done.")),
+    extensions(("x-scopes" = json!(WorkerKey::SCOPES)), ("x-codes" = json!([Code::StaleFence, Code::OutputRaced, Code::ObjectsUnavailable])))
+)]
 pub async fn append(
     State(app): State<Shared>,
-    WorkerKey(_): WorkerKey,
+    WorkerKey(_worker): WorkerKey,
     Id(id): Id<AttemptId>,
-    Query(which): Query<Which>,
+    Query(which): Query<query::Chunk>,
     body: Bytes,
 ) -> Result<StatusCode, Refusal> {
     if body.len() > MAX_CHUNK_BYTES {
         let detail = format!("a chunk has at most {MAX_CHUNK_BYTES} bytes");
-        return Err(Refusal::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body_too_large",
-            detail,
-        ));
+        return Err(Refusal::new(Code::BodyTooLarge, detail));
     }
     if !store::attempts::is_open(&app.pool, id, which.fence).await? {
         return Err(Refusal::stale_fence());
@@ -71,7 +65,7 @@ pub async fn append(
         }
     }
     let detail = "another writer of this stream was quicker; read its end and go on from there";
-    Err(Refusal::new(StatusCode::CONFLICT, "output_raced", detail))
+    Err(Refusal::new(Code::OutputRaced, detail))
 }
 
 /// What of the chunk lies beyond the stream's end.

@@ -8,16 +8,25 @@ use assay_core::{
     },
 };
 use axum::extract::State;
-use http::StatusCode;
 
 use crate::{
     app::{App, Shared},
+    code::Code,
     extract::{Json, WorkerKey},
     refusal::Refusal,
     store,
 };
 
-/// Wire versions must overlap; with `--require-same-commit` the commits must be the same.
+/// A worker introduces itself. Wire versions must overlap; with `--require-same-commit` the commits must be the same.
+#[utoipa::path(
+    post,
+    path = "/v1/workers",
+    tag = "workers",
+    operation_id = "register_worker",
+    request_body = Register,
+    responses((status = 200, body = Registered)),
+    extensions(("x-scopes" = json!(WorkerKey::SCOPES)), ("x-codes" = json!([Code::WireMismatch, Code::CommitMismatch])))
+)]
 pub async fn register(
     State(app): State<Shared>,
     WorkerKey(caller): WorkerKey,
@@ -29,11 +38,7 @@ pub async fn register(
             "the worker speaks wire {} to {}, this server {WIRE_OLDEST} to {WIRE}",
             new.wire_oldest, new.wire
         );
-        return Err(Refusal::new(
-            StatusCode::UPGRADE_REQUIRED,
-            "wire_mismatch",
-            detail,
-        ));
+        return Err(Refusal::new(Code::WireMismatch, detail));
     }
     same_commit(&app, &new.commit)?;
     let id = WorkerId(app.id()?);
@@ -59,9 +64,5 @@ pub fn same_commit(app: &App, theirs: &str) -> Result<(), Refusal> {
         "the worker was built from {theirs}, this server from {}",
         app.commit
     );
-    Err(Refusal::new(
-        StatusCode::UPGRADE_REQUIRED,
-        "commit_mismatch",
-        detail,
-    ))
+    Err(Refusal::new(Code::CommitMismatch, detail))
 }

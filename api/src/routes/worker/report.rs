@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use crate::{
     app::{Shared, dice},
+    code::Code,
     extract::{Id, Json, WorkerKey},
     metrics::Ended,
     refusal::Refusal,
@@ -15,10 +16,20 @@ use crate::{
     },
 };
 
-/// A repeated report of the same fence answers 204 again; an older fence 409 `stale_fence`.
+/// Closes an attempt. A repeated report of the same fence answers 204 again; an older fence 409 `stale_fence`.
+#[utoipa::path(
+    post,
+    path = "/v1/attempts/{id}/report",
+    tag = "workers",
+    operation_id = "report",
+    params(("id" = AttemptId, Path, description = "The attempt.")),
+    request_body = Report,
+    responses((status = 204, description = "Done.")),
+    extensions(("x-scopes" = json!(WorkerKey::SCOPES)), ("x-codes" = json!([Code::StaleFence, Code::ScoreMissing, Code::CauseNotReportable])))
+)]
 pub async fn report(
     State(app): State<Shared>,
-    WorkerKey(_): WorkerKey,
+    WorkerKey(_worker): WorkerKey,
     Id(id): Id<AttemptId>,
     Json(report): Json<Report>,
 ) -> Result<StatusCode, Refusal> {
@@ -56,11 +67,11 @@ pub async fn report(
 fn check(report: &Report) -> Result<(), Refusal> {
     if report.cause == Cause::Completed && report.score.is_none() {
         let detail = "an attempt that completed has a score";
-        return Err(Refusal::unprocessable("score_missing", detail));
+        return Err(Refusal::new(Code::ScoreMissing, detail));
     }
     if report.cause == Cause::Lost {
         let detail = "lost is said by the server, when nobody holds the lease";
-        return Err(Refusal::unprocessable("cause_not_reportable", detail));
+        return Err(Refusal::new(Code::CauseNotReportable, detail));
     }
     if report.detail.len() > MAX_DETAIL_BYTES {
         return Err(Refusal::invalid("detail: want at most 4 KiB"));
