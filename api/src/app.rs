@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     catalogue::Catalogue, config::Config, metrics::Metrics, objects::Objects, pending, seal::SealKey,
+    wake::Wake,
 };
 
 /// The shared parts.
@@ -36,6 +37,8 @@ pub struct App {
     pub metrics: Metrics,
     /// A reading of the queue that is at most a second old.
     pub pending: pending::Cache,
+    /// Wakes readers of output and events.
+    pub wake: Wake,
 }
 
 /// Shared by handlers and jobs.

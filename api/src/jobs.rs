@@ -38,6 +38,7 @@ pub async fn close_lost(app: &App) -> Result<usize, Refusal> {
             close(&mut tx, *attempt, row, &end).await?;
         }
         tx.commit().await?;
+        app.wake.stored(lost.iter().map(|(attempt, _)| *attempt));
         closed += lost.len();
         let cause = Cause::Lost.name().to_owned();
         app.metrics
@@ -55,8 +56,10 @@ pub async fn publish_events(app: &App) -> Result<u64, Refusal> {
     let mut tx = store::begin(&app.pool).await?;
     let published = store::events::publish(&mut tx, EVENTS_PER_PASS).await?;
     tx.commit().await?;
-    app.metrics.events_published.inc_by(published);
-    Ok(published)
+    let count = published.len().try_into().unwrap_or(0);
+    app.wake.stored(published);
+    app.metrics.events_published.inc_by(count);
+    Ok(count)
 }
 
 /// Runs until `stop`.

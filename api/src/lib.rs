@@ -24,6 +24,7 @@ pub mod routes;
 pub mod seal;
 pub mod server;
 pub mod store;
+pub mod wake;
 
 pub use config::{Config, Database};
 pub use key::create_key;

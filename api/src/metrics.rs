@@ -35,6 +35,8 @@ pub struct Metrics {
     pub ended: Family<Ended, Counter>,
     /// Events that got their cursor here.
     pub events_published: Counter,
+    /// Words to readers on all replicas.
+    pub notifications_sent: Counter,
     /// Connections to the database.
     pub database_connections: Gauge,
 }
@@ -55,6 +57,11 @@ impl Metrics {
             "events_published",
             "Events that got a cursor",
             self.events_published.clone(),
+        );
+        registry.register(
+            "notifications_sent",
+            "Words to readers on all replicas",
+            self.notifications_sent.clone(),
         );
         registry.register(
             "database_connections",

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use assay_core::problem::Problem;
+use assay_core::{
+    id::{AttemptId, Fence, RunId},
+    problem::Problem,
+};
 use axum::{
     extract::{MatchedPath, Request, State},
     middleware::Next,
@@ -13,7 +16,7 @@ use axum::{
 };
 use futures_util::FutureExt as _;
 use http::{HeaderName, HeaderValue};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field::Empty};
 
 use crate::{
     app::{Shared, fresh_id},
@@ -29,7 +32,10 @@ pub async fn request(State(app): State<Shared>, request: Request, next: Next) ->
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
-    let span = tracing::info_span!("request", request.id = %id, http.method = %request.method(), http.route = %route);
+    let span = tracing::info_span!(
+        "request", request.id = %id, http.method = %request.method(), http.route = %route,
+        run.id = Empty, attempt.id = Empty, fence = Empty,
+    );
     let began = Instant::now();
     let answer = AssertUnwindSafe(tokio::time::timeout(DEADLINE, next.run(request))).catch_unwind();
     let response = async {
@@ -51,6 +57,18 @@ pub async fn request(State(app): State<Shared>, request: Request, next: Next) ->
     let status = response.status().as_u16();
     app.metrics.answers.get_or_create(&Answer { route, status }).inc();
     with_id(response, &id)
+}
+
+/// Puts the attempt that a worker writes about into the request's span.
+pub fn about_attempt(attempt: AttemptId, fence: Fence) {
+    let span = tracing::Span::current();
+    span.record("attempt.id", tracing::field::display(attempt));
+    span.record("fence", fence.0);
+}
+
+/// Puts its run there, once it is known.
+pub fn about_run(run: RunId) {
+    tracing::Span::current().record("run.id", tracing::field::display(run));
 }
 
 fn timed_out() -> Refusal {

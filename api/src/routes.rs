@@ -5,6 +5,7 @@ pub mod attempts;
 pub mod evaluations;
 pub mod internal;
 pub mod keys;
+pub mod limits;
 pub mod openapi;
 pub mod output;
 pub mod query;
@@ -29,6 +30,7 @@ fn people() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(version::version))
         .routes(routes!(openapi::show))
+        .routes(routes!(limits::show))
         .routes(routes!(uploads::create))
         .routes(routes!(tasks::create, tasks::list))
         .routes(routes!(tasks::show))

@@ -18,6 +18,7 @@ use crate::{
     pending, routes,
     seal::{self, SealKey},
     store,
+    wake::{self, Wake},
 };
 
 /// Why a server cannot start or go on.
@@ -116,7 +117,9 @@ impl Server {
         tasks.spawn(async move {
             tokio::join!(
                 jobs::reap(Arc::clone(&app), jobs_stop.clone()),
-                jobs::publish(app, jobs_stop)
+                jobs::publish(Arc::clone(&app), jobs_stop.clone()),
+                wake::tell(Arc::clone(&app), jobs_stop.clone()),
+                wake::hear(app, jobs_stop)
             );
             Ok(())
         });
@@ -171,6 +174,7 @@ async fn app(config: Config) -> Result<App, Error> {
         config,
         metrics: Metrics::default(),
         pending: pending::Cache::default(),
+        wake: Wake::default(),
     })
 }
 

@@ -17,6 +17,7 @@ pub mod runs;
 pub mod submit;
 pub mod task_sets;
 pub mod tasks;
+pub mod wake;
 pub mod workers;
 
 use std::time::Duration;

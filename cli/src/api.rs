@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use assay_core::{
     digest::Digest,
     id::{AttemptId, EvaluationId, RunId},
+    limits::LimitSettings,
     phase::Phase,
     wire::people::{
         Agent, Artifact, Attempt, Evaluation, Event, Key, NewAgent, NewEvaluation, NewKey, NewTask,
@@ -160,10 +161,22 @@ impl Api {
         self.pages(&format!("/v1/attempts/{id}/events"), 10_000).await
     }
 
-    /// Which streams of output an attempt has.
-    pub async fn outputs(&self, id: AttemptId) -> Result<Vec<Output>, Error> {
-        self.pages(&format!("/v1/attempts/{id}/outputs"), usize::MAX)
-            .await
+    /// Which streams of output an attempt has, once all of them together have more than `beyond` bytes or it has ended;
+    /// waits for that at most `patience`.
+    pub async fn outputs(
+        &self,
+        id: AttemptId,
+        beyond: u64,
+        patience: Duration,
+    ) -> Result<Vec<Output>, Error> {
+        let wait_ms = patience.as_millis();
+        let path = format!("/v1/attempts/{id}/outputs?beyond={beyond}&wait_ms={wait_ms}");
+        self.pages(&path, usize::MAX).await
+    }
+
+    /// The operator's defaults and maxima of limits.
+    pub async fn limits(&self) -> Result<LimitSettings, Error> {
+        self.get("/v1/limits").await
     }
 
     /// What an attempt left.

@@ -2,7 +2,9 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, fmt::MakeWriter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -35,20 +37,36 @@ pub struct LogArgs {
 
 /// Starts logging to standard error. A second call changes nothing. A filter that cannot be read means `info`.
 pub fn start(args: &LogArgs) {
-    let filter = EnvFilter::try_new(&args.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let text = match args.format {
         Format::Auto => std::io::stderr().is_terminal(),
         Format::Text => true,
         Format::Json => false,
     };
-    let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let started = if text {
-        registry.with(lines.with_target(false)).try_init()
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        tracing_subscriber::registry()
+            .with(filter(&args.filter))
+            .with(lines.with_target(false))
+            .try_init()
     } else {
-        registry.with(lines.json()).try_init()
+        json_lines(&args.filter, std::io::stderr).try_init()
     };
     if started.is_err() {
         tracing::debug!("logging was started before");
     }
+}
+
+/// What writes one JSON object a line, each with the spans that it lies in.
+pub fn json_lines<W>(filter_text: &str, writer: W) -> impl tracing::Subscriber + Send + Sync + 'static
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).json();
+    tracing_subscriber::registry()
+        .with(filter(filter_text))
+        .with(lines)
+}
+
+fn filter(text: &str) -> EnvFilter {
+    EnvFilter::try_new(text).unwrap_or_else(|_| EnvFilter::new("info"))
 }

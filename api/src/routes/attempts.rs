@@ -1,5 +1,7 @@
 //! Attempts as people see them: rows, events, artifacts.
 
+use std::time::Duration;
+
 use assay_core::{
     id::{AttemptId, RunId, TenantId},
     wire::people::{Artifact, Attempt, Event, Page},
@@ -76,11 +78,17 @@ pub async fn events(
     Id(id): Id<AttemptId>,
     Query(which): Query<query::Events>,
 ) -> Result<Json<Page<Event>>, Refusal> {
-    find(&app, caller.tenant, id).await?;
     let size = usize::from(which.limit.unwrap_or(500).clamp(1, 500));
     let after = which.cursor.unwrap_or(which.after);
     let probe = i64::try_from(size).unwrap_or(500) + 1;
-    let mut items = store::events::page(&app.pool, caller.tenant, id, after, probe).await?;
+    let mut reader = app.wake.reader(id, Duration::from_millis(which.wait_ms));
+    let mut items = loop {
+        let attempt = find(&app, caller.tenant, id).await?;
+        let items = store::events::page(&app.pool, caller.tenant, id, after, probe).await?;
+        if !items.is_empty() || attempt.finished_at.is_some() || !reader.again().await {
+            break items;
+        }
+    };
     let more = items.len() > size;
     items.truncate(size);
     let next = items

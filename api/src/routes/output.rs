@@ -1,5 +1,7 @@
 //! `GET /v1/attempts/{id}/output[s]`: what programs printed.
 
+use std::time::Duration;
+
 use assay_core::{
     id::AttemptId,
     wire::people::{Output, Page},
@@ -28,7 +30,7 @@ use crate::{
     path = "/v1/attempts/{id}/outputs",
     tag = "attempts",
     operation_id = "list_outputs",
-    params(("id" = AttemptId, Path, description = "The attempt.")),
+    params(("id" = AttemptId, Path, description = "The attempt."), query::Streams),
     responses((status = 200, body = Page<Output>)),
     extensions(("x-scopes" = json!(Reader::SCOPES)))
 )]
@@ -36,10 +38,17 @@ pub async fn list(
     State(app): State<Shared>,
     Reader(caller): Reader,
     Id(id): Id<AttemptId>,
+    Query(which): Query<query::Streams>,
 ) -> Result<Json<Page<Output>>, Refusal> {
-    super::attempts::find(&app, caller.tenant, id).await?;
-    let items = store::outputs::streams(&app.pool, id).await?;
-    Ok(Json(Page { items, next: None }))
+    let mut reader = app.wake.reader(id, Duration::from_millis(which.wait_ms));
+    loop {
+        let attempt = super::attempts::find(&app, caller.tenant, id).await?;
+        let items = store::outputs::streams(&app.pool, id).await?;
+        let stored: u64 = items.iter().map(|stream| stream.bytes).sum();
+        if stored > which.beyond || attempt.finished_at.is_some() || !reader.again().await {
+            return Ok(Json(Page { items, next: None }));
+        }
+    }
 }
 
 /// Raw bytes of a stream from the offset, at most a MiB or so.
@@ -61,14 +70,21 @@ pub async fn read(
     Id(id): Id<AttemptId>,
     Query(which): Query<query::Piece>,
 ) -> Result<Response, Refusal> {
-    super::attempts::find(&app, caller.tenant, id).await?;
     let name = Name {
         attempt: id,
         step: which.step,
         phase: which.phase,
         stream: which.stream,
     };
-    let (begin, bytes) = contiguous(&app, name, which.offset).await?;
+    let mut reader = app.wake.reader(id, Duration::from_millis(which.wait_ms));
+    let (begin, bytes) = loop {
+        // Its end is asked for before its output: what came until then is found.
+        let attempt = super::attempts::find(&app, caller.tenant, id).await?;
+        let (begin, bytes) = contiguous(&app, name, which.offset).await?;
+        if !bytes.is_empty() || attempt.finished_at.is_some() || !reader.again().await {
+            break (begin, bytes);
+        }
+    };
     let next = begin + u64::try_from(bytes.len()).unwrap_or(0);
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),

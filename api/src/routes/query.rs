@@ -33,6 +33,21 @@ pub struct Events {
     /// Rows per page, 1 to 500.
     #[serde(default)]
     pub limit: Option<u16>,
+    /// How long to wait for something new, milliseconds, at most 25,000; an ended attempt answers at once.
+    #[serde(default)]
+    pub wait_ms: u64,
+}
+
+/// Which streams.
+#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Streams {
+    /// Wait until all streams together have more bytes than this.
+    #[serde(default)]
+    pub beyond: u64,
+    /// How long to wait for something new, milliseconds, at most 25,000; an ended attempt answers at once.
+    #[serde(default)]
+    pub wait_ms: u64,
 }
 
 /// Which piece of which stream.
@@ -51,6 +66,9 @@ pub struct Piece {
     /// The first byte wanted.
     #[serde(default)]
     pub offset: u64,
+    /// How long to wait for something new, milliseconds, at most 25,000; an ended attempt answers at once.
+    #[serde(default)]
+    pub wait_ms: u64,
 }
 
 /// Which chunk of which stream.

@@ -96,6 +96,8 @@ pub async fn find(pool: &PgPool, tenant: TenantId, id: AttemptId) -> Result<Opti
 pub struct Open {
     /// Its owner.
     pub tenant: TenantId,
+    /// Its run.
+    pub run: RunId,
     /// The last event.
     pub last_seq: u64,
 }
@@ -103,7 +105,7 @@ pub struct Open {
 /// Locks the row of an open attempt with that fence against other writes; `None` when the lease is lost.
 pub async fn lock_open(conn: &mut PgConnection, id: AttemptId, fence: Fence) -> Result<Option<Open>, Error> {
     let row = sqlx::query!(
-        "SELECT tenant, last_seq FROM attempts WHERE id = $1 AND fence = $2 AND state = 'open' FOR UPDATE",
+        "SELECT tenant, run, last_seq FROM attempts WHERE id = $1 AND fence = $2 AND state = 'open' FOR UPDATE",
         id.0,
         big(fence.0)
     )
@@ -111,6 +113,7 @@ pub async fn lock_open(conn: &mut PgConnection, id: AttemptId, fence: Fence) -> 
     .await?;
     Ok(row.map(|row| Open {
         tenant: TenantId(row.tenant),
+        run: RunId(row.run),
         last_seq: count(row.last_seq),
     }))
 }

@@ -82,25 +82,26 @@ pub async fn page(
 }
 
 /// Gives committed events their cursors. One publisher at a time, on whichever replica gets the lock; cursors become
-/// visible in their order because the lock is let go after the commit. Returns how many were published.
-pub async fn publish(conn: &mut PgConnection, limit: i64) -> Result<u64, Error> {
+/// visible in their order because the lock is let go after the commit. Returns the attempt of each event published.
+pub async fn publish(conn: &mut PgConnection, limit: i64) -> Result<Vec<AttemptId>, Error> {
     let alone = sqlx::query_scalar!(r#"SELECT pg_try_advisory_xact_lock($1) AS "alone!""#, PUBLISHER)
         .fetch_one(&mut *conn)
         .await?;
     if !alone {
-        return Ok(0);
+        return Ok(Vec::new());
     }
-    let published = sqlx::query!(
+    let published = sqlx::query_scalar!(
         "WITH next AS (
              SELECT attempt, seq FROM events WHERE cursor IS NULL ORDER BY attempt, seq LIMIT $1),
          numbered AS (
              SELECT attempt, seq, nextval('event_cursor') AS cursor FROM (SELECT * FROM next ORDER BY attempt, seq) o)
-         UPDATE events e SET cursor = n.cursor FROM numbered n WHERE e.attempt = n.attempt AND e.seq = n.seq",
+         UPDATE events e SET cursor = n.cursor FROM numbered n WHERE e.attempt = n.attempt AND e.seq = n.seq
+         RETURNING e.attempt",
         limit
     )
-    .execute(conn)
+    .fetch_all(conn)
     .await?;
-    Ok(published.rows_affected())
+    Ok(published.into_iter().map(AttemptId).collect())
 }
 
 /// Key of the publisher's advisory lock.

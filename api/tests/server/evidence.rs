@@ -17,7 +17,7 @@ use crate::{
     work::lease,
 };
 
-async fn held(stage: &Stage) -> Assignment {
+pub async fn held(stage: &Stage) -> Assignment {
     stage.submit(&stage.submission(1).await).await;
     let worker = stage.register("w").await;
     stage.claim(worker, 1).await.pop().unwrap()
@@ -34,7 +34,7 @@ fn event(seq: u64) -> NewEvent {
     }
 }
 
-async fn post(stage: &Stage, held: &Assignment, seqs: impl Iterator<Item = u64>) -> Result<(), Error> {
+pub async fn post(stage: &Stage, held: &Assignment, seqs: impl Iterator<Item = u64>) -> Result<(), Error> {
     let progress = Progress {
         phase: Some(Phase::Agent),
         generation: 3,
@@ -51,7 +51,7 @@ async fn post(stage: &Stage, held: &Assignment, seqs: impl Iterator<Item = u64>)
         .await
 }
 
-async fn events(stage: &Stage, held: &Assignment, query: &str) -> Page<Event> {
+pub async fn events(stage: &Stage, held: &Assignment, query: &str) -> Page<Event> {
     stage
         .get(&format!("/v1/attempts/{}/events?{query}", held.attempt))
         .await
@@ -95,7 +95,7 @@ async fn an_adopter_learns_how_far_the_attempt_is() {
     assert_eq!(progress.output[&output_key(0, Phase::Agent, Stream::Stdout)], 5);
 }
 
-async fn put_output(stage: &Stage, held: &Assignment, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+pub async fn put_output(stage: &Stage, held: &Assignment, offset: u64, bytes: &[u8]) -> Result<(), Error> {
     let path = format!(
         "/v1/attempts/{}/output?fence={}&step=0&phase=agent&stream=stdout&offset={offset}",
         held.attempt, held.fence

@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     unreachable_pub,
     reason = "helpers of tests may fail loudly and say why they skip"
 )]
@@ -10,6 +11,7 @@
 mod contract;
 mod described;
 mod evidence;
+mod follow;
 mod lease;
 mod money;
 mod people;
@@ -17,6 +19,7 @@ mod postgres;
 mod queue;
 mod registration;
 mod retry;
+mod spans;
 mod stage;
 mod walk;
 mod work;

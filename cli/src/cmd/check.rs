@@ -28,11 +28,11 @@ use crate::{
 /// Checks a task.
 pub(super) async fn check(context: &Context, args: &TaskCheckArgs) -> Result<(), Error> {
     let task = read(&args.dir)?;
-    lint(context, args, &task)?;
     if args.static_only {
-        return Ok(());
+        return lint(context, args, &task, &LimitSettings::default());
     }
     let api = context.api()?;
+    lint(context, args, &task, &api.limits().await?)?;
     let task = submit::register_task(context, &api, &args.dir.display().to_string()).await?;
     let oracle = prove(context, &api, args, task, Contract::Oracle).await?;
     let nop = prove(context, &api, args, task, Contract::Nop).await?;
@@ -66,14 +66,15 @@ fn read(folder: &Path) -> Result<Task, Error> {
     Ok(task)
 }
 
-/// Says what was found, and which limits and hosts hold under the default policy.
-fn lint(context: &Context, args: &TaskCheckArgs, task: &Task) -> Result<(), Error> {
+/// Says what was found, and which limits and hosts hold under the default policy and the operator's settings. Without an API
+/// to ask, these are the built-in ones.
+fn lint(context: &Context, args: &TaskCheckArgs, task: &Task, settings: &LimitSettings) -> Result<(), Error> {
     let warnings: Vec<String> = task.warnings.iter().map(ToString::to_string).collect();
     let values = args.values.iter().cloned().collect();
     let given = Circumstances {
         contract: Contract::Oracle,
         policy: &Policy::default(),
-        settings: &LimitSettings::default(),
+        settings,
         values: &values,
     };
     let plan = Plan::of(task, &given).map_err(|error| {

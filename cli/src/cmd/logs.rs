@@ -31,16 +31,21 @@ pub(super) async fn logs(context: &Context, args: &LogsArgs) -> Result<(), Error
 async fn output(context: &Context, api: &Api, args: &LogsArgs) -> Result<(), Error> {
     let mut printed: BTreeMap<(AttemptId, u32, Phase, &'static str), u64> = BTreeMap::new();
     let mut last = None;
+    let (mut followed, mut stored) = (None, 0);
     loop {
         // The state is asked for before the output: what came until the end is printed then.
         let run = api.run(args.run).await?;
+        let mut is_news = false;
         if let Some(attempt) = attempt_of(api, &run, args.attempt).await? {
-            for stream in api
-                .outputs(attempt)
-                .await?
-                .into_iter()
-                .filter(|stream| is_wanted(args, stream))
-            {
+            if followed.replace(attempt) != Some(attempt) {
+                stored = 0;
+            }
+            let patience = if args.follow { PATIENCE } else { Duration::ZERO };
+            let streams = api.outputs(attempt, stored, patience).await?;
+            let bytes = streams.iter().map(|stream| stream.bytes).sum();
+            is_news = bytes > stored;
+            stored = bytes;
+            for stream in streams.into_iter().filter(|stream| is_wanted(args, stream)) {
                 let key = (attempt, stream.step, stream.phase, stream.stream.name());
                 let from = printed.entry(key).or_default();
                 if *from < stream.bytes && last != Some(key) {
@@ -59,7 +64,9 @@ async fn output(context: &Context, api: &Api, args: &LogsArgs) -> Result<(), Err
             }
             return Ok(());
         }
-        tokio::time::sleep(BETWEEN_LOOKS).await;
+        if !is_news {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
     }
 }
 
@@ -175,4 +182,6 @@ fn is_audit(name: &str) -> bool {
     name == "audit.jsonl" || name.strip_suffix("-audit.jsonl").is_some()
 }
 
+/// How long the API may keep us waiting for output.
+const PATIENCE: Duration = Duration::from_secs(10);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);

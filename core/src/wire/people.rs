@@ -13,11 +13,12 @@
 //! | `POST /v1/evaluations/{id}/cancel`, `POST /v1/runs/{id}/cancel` | – | [`Evaluation`], [`Run`] |
 //! | `GET /v1/runs?evaluation=`, `GET /v1/runs/{id}` | – | page of [`Run`], [`Run`] |
 //! | `GET /v1/runs/{id}/attempts`, `GET /v1/attempts/{id}` | – | page of [`Attempt`], [`Attempt`] |
-//! | `GET /v1/attempts/{id}/events?after=` | – | page of [`Event`] |
-//! | `GET /v1/attempts/{id}/output?step=&phase=&stream=&offset=` | – | raw bytes; header `assay-next-offset` |
-//! | `GET /v1/attempts/{id}/outputs` | – | page of [`Output`]: which streams exist |
+//! | `GET /v1/attempts/{id}/events?after=&wait_ms=` | – | page of [`Event`] |
+//! | `GET /v1/attempts/{id}/output?step=&phase=&stream=&offset=&wait_ms=` | – | raw bytes; header `assay-next-offset` |
+//! | `GET /v1/attempts/{id}/outputs?beyond=&wait_ms=` | – | page of [`Output`]: which streams exist |
 //! | `GET /v1/attempts/{id}/artifacts` | – | page of [`Artifact`] |
 //! | `POST /v1/keys` | [`NewKey`] | [`Key`], the secret this once |
+//! | `GET /v1/limits` | – | [`crate::limits::LimitSettings`]: the operator's defaults and maxima |
 //! | `GET /version` | – | [`Version`] |
 
 use std::collections::BTreeMap;

@@ -10,7 +10,7 @@ use crate::{
     app::Shared,
     code::Code,
     extract::{Id, Json, WorkerKey},
-    objects,
+    objects, observe,
     refusal::Refusal,
     store,
 };
@@ -32,6 +32,7 @@ pub async fn announce(
     Id(id): Id<AttemptId>,
     Json(new): Json<PutArtifact>,
 ) -> Result<Json<ArtifactUpload>, Refusal> {
+    observe::about_attempt(id, new.fence);
     let sane = (1..=256).contains(&new.name.len()) && !new.name.chars().any(char::is_control);
     if !sane || new.media_type.len() > 128 {
         return Err(Refusal::invalid(
@@ -46,7 +47,7 @@ pub async fn announce(
     let url = app.objects.presign_put(&key, new.size_bytes).await?;
     let mut tx = store::begin(&app.pool).await?;
     let open = store::attempts::lock_open(&mut tx, id, new.fence).await?;
-    open.ok_or_else(Refusal::stale_fence)?;
+    observe::about_run(open.ok_or_else(Refusal::stale_fence)?.run);
     store::artifacts::put(&mut tx, id, &new, &key).await?;
     tx.commit().await?;
     Ok(Json(ArtifactUpload { url }))

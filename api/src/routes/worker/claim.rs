@@ -59,6 +59,10 @@ pub async fn claim(
     if !attempts.is_empty() {
         for bare in read(&app.pool, &attempts).await? {
             let is_adopted = adopted.contains(&bare.attempt);
+            tracing::info!(
+                run.id = %bare.run, attempt.id = %bare.attempt, fence = bare.fence.0, worker = worker.name,
+                adopted = is_adopted, "handed out"
+            );
             assignments.push(complete(&app, bare, is_adopted).await?);
         }
     }

@@ -11,6 +11,7 @@ use crate::{
     app::Shared,
     code::Code,
     extract::{Id, Json, WorkerKey},
+    observe,
     refusal::Refusal,
     store,
 };
@@ -32,9 +33,11 @@ pub async fn append(
     Id(id): Id<AttemptId>,
     Json(mut post): Json<PostEvents>,
 ) -> Result<StatusCode, Refusal> {
+    observe::about_attempt(id, post.fence);
     let mut tx = store::begin(&app.pool).await?;
     let open = store::attempts::lock_open(&mut tx, id, post.fence).await?;
     let open = open.ok_or_else(Refusal::stale_fence)?;
+    observe::about_run(open.run);
     let repeated = !post.events.is_empty() && post.events.iter().all(|event| event.seq <= open.last_seq);
     post.events.retain(|event| event.seq > open.last_seq);
     let last_seq = follow(open.last_seq, &post.events)?;

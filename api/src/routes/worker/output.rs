@@ -9,6 +9,7 @@ use crate::{
     app::{App, Shared},
     code::Code,
     extract::{Id, Query, WorkerKey},
+    observe,
     refusal::Refusal,
     routes::query,
     store::{
@@ -36,6 +37,7 @@ pub async fn append(
     Query(which): Query<query::Chunk>,
     body: Bytes,
 ) -> Result<StatusCode, Refusal> {
+    observe::about_attempt(id, which.fence);
     if body.len() > MAX_CHUNK_BYTES {
         let detail = format!("a chunk has at most {MAX_CHUNK_BYTES} bytes");
         return Err(Refusal::new(Code::BodyTooLarge, detail));
@@ -56,11 +58,11 @@ pub async fn append(
         };
         let chunk = chunk(&app, name, offset, rest).await?;
         let mut tx = store::begin(&app.pool).await?;
-        store::attempts::lock_open(&mut tx, id, which.fence)
-            .await?
-            .ok_or_else(Refusal::stale_fence)?;
+        let open = store::attempts::lock_open(&mut tx, id, which.fence).await?;
+        observe::about_run(open.ok_or_else(Refusal::stale_fence)?.run);
         if store::outputs::append(&mut tx, name, end, &chunk).await? {
             tx.commit().await?;
+            app.wake.stored([id]);
             return Ok(StatusCode::NO_CONTENT);
         }
     }

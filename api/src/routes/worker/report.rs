@@ -1,6 +1,10 @@
 //! `POST /v1/attempts/{id}/report`: closes the attempt.
 
-use assay_core::{cause::Cause, id::AttemptId, wire::worker::Report};
+use assay_core::{
+    cause::Cause,
+    id::{AttemptId, RunId},
+    wire::worker::Report,
+};
 use axum::extract::State;
 use http::StatusCode;
 
@@ -9,6 +13,7 @@ use crate::{
     code::Code,
     extract::{Id, Json, WorkerKey},
     metrics::Ended,
+    observe,
     refusal::Refusal,
     store::{
         self,
@@ -33,6 +38,7 @@ pub async fn report(
     Id(id): Id<AttemptId>,
     Json(report): Json<Report>,
 ) -> Result<StatusCode, Refusal> {
+    observe::about_attempt(id, report.fence);
     check(&report)?;
     let mut tx = store::begin(&app.pool).await?;
     let Some(row) = lock(&mut tx, id, report.fence).await? else {
@@ -45,6 +51,7 @@ pub async fn report(
             Err(Refusal::stale_fence())
         };
     };
+    observe::about_run(RunId(row.run));
     let end = End {
         cause: report.cause,
         detail: &report.detail,
@@ -53,8 +60,9 @@ pub async fn report(
     };
     let outcome = close(&mut tx, id, row, &end).await?;
     tx.commit().await?;
+    app.wake.stored([id]);
     let cause = report.cause.name();
-    tracing::info!(attempt.id = %id, cause, outcome = ?outcome, "an attempt ended");
+    tracing::info!(cause, outcome = ?outcome, "an attempt ended");
     app.metrics
         .ended
         .get_or_create(&Ended {

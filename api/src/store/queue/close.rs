@@ -18,7 +18,8 @@ use crate::outcome::{Ended, Outcome};
 /// The leased row and its run, locked.
 #[derive(Debug, Clone, Copy)]
 pub struct Leased {
-    run: Uuid,
+    /// The run.
+    pub run: Uuid,
     tenant: Uuid,
     evaluation: Option<Uuid>,
     fence: i64,
