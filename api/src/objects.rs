@@ -264,10 +264,17 @@ impl Objects {
             .map_err(|error| failed("complete upload", key, &error))
     }
 
-    /// A URL under which exactly `size` bytes can be put for [`URL_LIFE`].
-    pub async fn presign_put(&self, key: &str, size_bytes: u64) -> Result<String, Error> {
+    /// A URL under which exactly `size` bytes can be put for [`URL_LIFE`]. With `content` the request must carry
+    /// `x-amz-checksum-sha256`, the header is part of the signature, and the store refuses other bytes.
+    pub async fn presign_put(
+        &self,
+        key: &str,
+        size_bytes: u64,
+        content: Option<Digest>,
+    ) -> Result<String, Error> {
         let put = self.presigner.put_object().bucket(&self.bucket).key(key);
         let put = put.content_length(i64::try_from(size_bytes).unwrap_or(i64::MAX));
+        let put = put.set_checksum_sha256(content.map(|digest| digest.base64()));
         let signed = put.presigned(life(key)?).await;
         signed
             .map(|request| request.uri().to_owned())

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use base64::Engine as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
@@ -23,6 +24,11 @@ impl Digest {
     /// The 64 hexadecimal digits without the algorithm's name.
     pub fn hex(&self) -> String {
         hex(&self.0)
+    }
+
+    /// In base64, as the object store's `x-amz-checksum-sha256` has it.
+    pub fn base64(&self) -> String {
+        base64::engine::general_purpose::STANDARD.encode(self.0)
     }
 
     /// The raw 32 bytes.

@@ -40,6 +40,6 @@ pub async fn create(
         return Ok(Json(Upload { url: None }));
     }
     let key = objects::incoming(caller.tenant, new.digest);
-    let url = app.objects.presign_put(&key, new.size_bytes).await?;
+    let url = app.objects.presign_put(&key, new.size_bytes, None).await?;
     Ok(Json(Upload { url: Some(url) }))
 }

@@ -171,7 +171,7 @@ async fn a_dropped_middle_is_told_by_the_offset() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn artifacts_go_up_and_come_down_by_presigned_urls() {
+async fn artifacts_go_up_by_presigned_urls_that_take_their_bytes_alone() {
     let Some(stage) = stage().await else { return };
     let held = held(&stage).await;
     let bytes = b"diff --git a/x b/x\n".to_vec();
@@ -187,6 +187,14 @@ async fn artifacts_go_up_and_come_down_by_presigned_urls() {
         .call_as(&stage.worker_key, Method::POST, &path, Some(&new))
         .await
         .unwrap();
+    let other = bytes.to_ascii_uppercase();
+    for said in [Some(new.digest), Some(Digest::of(&other)), None] {
+        let status = stage.try_put(&answer.url, other.clone(), said).await;
+        assert!(
+            status.is_client_error(),
+            "other bytes, said to be {said:?}: {status}"
+        );
+    }
     stage.put_url(&answer.url, bytes.clone()).await;
     let listed: Page<Artifact> = stage.get(&path).await.unwrap();
     assert_eq!(listed.items[0].name, "patch.diff");

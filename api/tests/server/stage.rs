@@ -245,9 +245,18 @@ impl Stage {
     }
 
     pub async fn put_url(&self, url: &str, bytes: Vec<u8>) {
-        let request = http::Request::put(url).body(client::full(bytes)).unwrap();
-        let response = self.client.send(request).await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
+        let digest = Digest::of(&bytes);
+        assert_eq!(self.try_put(url, bytes, Some(digest)).await, StatusCode::OK);
+    }
+
+    /// Puts bytes under a URL, saying that they have this digest.
+    pub async fn try_put(&self, url: &str, bytes: Vec<u8>, said: Option<Digest>) -> StatusCode {
+        let mut request = http::Request::put(url);
+        if let Some(digest) = said {
+            request = request.header("x-amz-checksum-sha256", digest.base64());
+        }
+        let request = request.body(client::full(bytes)).unwrap();
+        self.client.send(request).await.unwrap().status()
     }
 
     pub async fn get_url(&self, url: &str) -> Vec<u8> {

@@ -267,7 +267,7 @@ pub struct PutArtifact {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ArtifactUpload {
-    /// A presigned PUT.
+    /// A presigned PUT. It takes the announced bytes only, with their digest in base64 as `x-amz-checksum-sha256`.
     pub url: String,
 }
 

@@ -157,7 +157,7 @@ impl<E: Engine> Driver<E> {
             .platform
             .artifact(self.assignment.attempt, &body)
             .await?;
-        transfer::put(&upload.url, media_type, size_bytes, file).await?;
+        transfer::put(&upload.url, &body, file).await?;
         Ok(())
     }
 }

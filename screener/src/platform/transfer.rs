@@ -2,7 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
-use assay_core::digest::{Digest, Hasher};
+use assay_core::{
+    digest::{Digest, Hasher},
+    wire::worker::PutArtifact,
+};
 use assay_runtime::client::{self, Client};
 use futures_util::TryStreamExt as _;
 use http::{Method, Request, header};
@@ -65,20 +68,22 @@ async fn next_frame(body: &mut hyper::body::Incoming) -> Result<Option<Frame<byt
     }
 }
 
-/// Puts a file through a presigned URL.
-pub async fn put(url: &str, media_type: &str, size: u64, file: &Path) -> Result<(), Error> {
+/// Puts an announced file through its presigned URL.
+pub async fn put(url: &str, announced: &PutArtifact, file: &Path) -> Result<(), Error> {
     // The answer comes only after the whole file went up: a slow line may take 1 MiB a second.
-    let client = Client::new(HEAD_TIMEOUT + Duration::from_secs(size >> 20));
-    retry(PATIENCE, || put_once(&client, url, media_type, size, file)).await
+    let client = Client::new(HEAD_TIMEOUT + Duration::from_secs(announced.size_bytes >> 20));
+    retry(PATIENCE, || put_once(&client, url, announced, file)).await
 }
 
-async fn put_once(client: &Client, url: &str, media_type: &str, size: u64, file: &Path) -> Result<(), Error> {
+async fn put_once(client: &Client, url: &str, announced: &PutArtifact, file: &Path) -> Result<(), Error> {
+    let size = announced.size_bytes;
     let source = tokio::fs::File::open(file).await.map_err(at(file))?;
     let stream = ReaderStream::with_capacity(source.take(size), BUFFER_BYTES).map_ok(Frame::data);
     let request = Request::builder()
         .method(Method::PUT)
         .uri(url)
-        .header(header::CONTENT_TYPE, media_type)
+        .header(header::CONTENT_TYPE, &announced.media_type)
+        .header("x-amz-checksum-sha256", announced.digest.base64())
         .header(header::CONTENT_LENGTH, size)
         .body(BodyExt::boxed(StreamBody::new(stream)))
         .map_err(|error| client::Error::Invalid(error.to_string()))?;

@@ -15,7 +15,7 @@ use crate::{
     store,
 };
 
-/// Announces a file and answers where to put it: one presigned PUT of exactly the announced size, at most 2 GiB.
+/// Announces a file and answers where to put it: one presigned PUT of exactly the announced size and digest, at most 2 GiB.
 #[utoipa::path(
     post,
     path = "/v1/attempts/{id}/artifacts",
@@ -44,7 +44,8 @@ pub async fn announce(
         return Err(Refusal::new(Code::ArtifactTooLarge, detail));
     }
     let key = objects::artifact(id, new.digest);
-    let url = app.objects.presign_put(&key, new.size_bytes).await?;
+    let put = app.objects.presign_put(&key, new.size_bytes, Some(new.digest));
+    let url = put.await?;
     let mut tx = store::begin(&app.pool).await?;
     let open = store::attempts::lock_open(&mut tx, id, new.fence).await?;
     observe::about_run(open.ok_or_else(Refusal::stale_fence)?.run);
