@@ -16,6 +16,7 @@ mod platform;
 mod world;
 
 use assay_core::{agent::Contract, cause::Cause};
+use assay_runtime::telemetry;
 
 use self::world::{Files, World};
 
@@ -225,4 +226,41 @@ async fn steps_share_a_sandbox_and_each_has_its_own_tests() {
         "{}",
         report.detail
     );
+}
+
+// One thread, so that this subscriber is the driver's, too.
+#[tokio::test]
+async fn a_line_of_a_driver_says_what_it_is_about() {
+    let lines = tempfile::NamedTempFile::new().unwrap();
+    let guard = tracing::subscriber::set_default(telemetry::json_lines("info", lines.reopen().unwrap()));
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let assignment = world.assignment(Contract::Nop, &task("schema_version = '1.4'"));
+    let (run, attempt) = (assignment.run.to_string(), assignment.attempt.to_string());
+    world.run(assignment).await;
+    drop(guard);
+    let text = std::fs::read_to_string(lines.path()).unwrap();
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let begins = |line: &&serde_json::Value| line["fields"]["message"] == "attempt begins";
+    let of_driver = |line: &&serde_json::Value| {
+        begins(line)
+            || line["target"]
+                .as_str()
+                .unwrap()
+                .starts_with("assay_screener::driver")
+    };
+    assert!(lines.iter().any(|line| begins(&line)), "{text}");
+    for line in lines.iter().filter(of_driver) {
+        let spans = line["spans"].as_array().unwrap();
+        let span = spans.iter().find(|span| span["name"] == "attempt").unwrap();
+        assert_eq!(
+            (&span["run.id"], &span["attempt.id"], &span["fence"]),
+            (&run.clone().into(), &attempt.clone().into(), &1.into()),
+            "{line}"
+        );
+    }
 }

@@ -1,44 +1,21 @@
 //! Log lines say which request, run, attempt and fence they are about.
 
-use std::{
-    io::Write,
-    sync::{Arc, Mutex},
-};
-
 use assay_core::cause::Cause;
 use assay_runtime::telemetry;
 use serde_json::Value;
 
 use crate::{evidence::held, stage::stage};
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let lines = self.0.lock();
-        lines
-            .map_err(|_| std::io::Error::other("poisoned"))?
-            .extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 // One thread, so that this subscriber is the servers', too.
 #[tokio::test]
 async fn a_line_of_a_workers_call_says_what_it_is_about() {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let guard = tracing::subscriber::set_default(telemetry::json_lines("info", move || writer.clone()));
+    let lines = tempfile::NamedTempFile::new().unwrap();
+    let guard = tracing::subscriber::set_default(telemetry::json_lines("info", lines.reopen().unwrap()));
     let Some(stage) = stage().await else { return };
     let held = held(&stage).await;
     stage.finish(&held, Cause::Completed).await;
     drop(guard);
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = std::fs::read_to_string(lines.path()).unwrap();
     let line: Value = text
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
