@@ -1,6 +1,11 @@
 //! What three programs must agree on: users, ports, and which names a phase may reach.
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -24,6 +29,16 @@ pub mod port {
     /// Captured TLS.
     pub const TLS: u16 = 15443;
 }
+
+/// Where nobody lives (RFC 5737, RFC 3849). A connection of the runner to one of these must be turned to the proxy, which
+/// answers with its boot id: so the two find out that the packet rules still hold.
+pub const REDIRECT_PROBES: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), port::PROXY),
+    SocketAddr::new(
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+        port::PROXY,
+    ),
+];
 
 /// What a phase may reach. Everything else is refused with a reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +113,7 @@ impl FromStr for HostName {
         let is_address = labels
             .last()
             .is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()) && !label.is_empty());
-        if is_address || name.parse::<std::net::IpAddr>().is_ok() {
+        if is_address || name.parse::<IpAddr>().is_ok() {
             return Err(InvalidHost::Address(text.to_owned()));
         }
         if labels.len() < 2 || name.len() > 253 || !labels.iter().all(|label| is_label(label)) {

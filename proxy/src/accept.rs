@@ -62,7 +62,7 @@ pub fn start(serving: &Arc<Serving>, listeners: listen::Workload, stop: &Cancell
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Port {
     Tls,
     Http,
@@ -88,6 +88,11 @@ async fn accept(serving: &Arc<Serving>, listener: &TcpListener, port: Port, cap:
         let Some(stream) = next(listener).await else {
             continue;
         };
+        // Told at once, so they need no place; and the watch over the rules must get through whatever happens.
+        if port == Port::Other {
+            refuse(serving, &stream);
+            continue;
+        }
         let Ok(permit) = Arc::clone(cap).try_acquire_owned() else {
             let phase = serving.phases.current().phase;
             let event = Event::deny(port.kind(), phase, "too_many_connections");
@@ -122,8 +127,7 @@ fn handle(serving: Arc<Serving>, port: Port, stream: TcpStream, permit: OwnedSem
             Port::Tls => tls::handle(serving, flow, stream).await,
             Port::Http => http80::handle(serving, flow, stream).await,
             Port::Model => api::serve(serving, flow, Entrance::Loopback, stream).await,
-            Port::Other => refuse(&serving, &stream),
-            Port::Dns => {
+            Port::Other | Port::Dns => {
                 tokio::select! {
                     () = flow.cut() => {}
                     // cancel-safe: a lost query is asked again.
@@ -134,11 +138,15 @@ fn handle(serving: Arc<Serving>, port: Port, stream: TcpStream, permit: OwnedSem
     });
 }
 
-/// Every other port: told, then reset.
+/// Every other port: told, then reset. But for the runner's question whether the rules still lead here.
 fn refuse(serving: &Serving, stream: &TcpStream) {
+    let original = orig_dst::read(stream);
+    if serving.redirect.answer(stream, original, &serving.boot) {
+        return;
+    }
     let phase = serving.phases.current().phase;
     let event = Event::deny(Kind::Tcp, phase, "port_not_allowed");
-    serving.audit.write(event.original(orig_dst::read(stream)));
+    serving.audit.write(event.original(original));
     splice::reset(stream);
 }
 

@@ -97,6 +97,11 @@ impl Account {
         }
     }
 
+    /// Is the write-ahead log lost? Then nothing is admitted any more.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
     /// Reads something of the book.
     pub fn read<T>(&self, read: impl FnOnce(&Book) -> T) -> T {
         read(&self.book())

@@ -14,7 +14,7 @@ use std::{
 
 use assay_core::{
     clock::Clock,
-    control::proxy::{AuditLine, Decision},
+    control::proxy::{AuditLine, Counted, Decision},
     digest::Digest,
     money::PicoUsd,
     phase::EgressPhase,
@@ -207,7 +207,9 @@ struct Writer {
     prev: String,
     bytes: u64,
     denied: u64,
+    broken: bool,
     buckets: BTreeMap<Kind, Bucket>,
+    counts: BTreeMap<(Kind, Decision, String), u64>,
 }
 
 impl Audit {
@@ -221,7 +223,9 @@ impl Audit {
                 prev: "0".repeat(64),
                 bytes: 0,
                 denied: 0,
+                broken: false,
                 buckets: BTreeMap::new(),
+                counts: BTreeMap::new(),
             }),
         }
     }
@@ -232,6 +236,7 @@ impl Audit {
         if event.line.decision == Decision::Deny {
             writer.denied += 1;
         }
+        writer.count(&event);
         let cheap = event.is_cheap();
         let count = if cheap {
             let full = writer.bytes > SOFT_BYTES;
@@ -250,9 +255,31 @@ impl Audit {
             prev: writer.prev.clone(),
             ..event.line
         };
-        if let Err(error) = writer.append(&line) {
+        let appended = writer.append(&line);
+        writer.broken = appended.is_err();
+        if let Err(error) = appended {
             tracing::error!(%error, "the audit cannot be written");
         }
+    }
+
+    /// Could the last line not be written?
+    pub fn is_broken(&self) -> bool {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).broken
+    }
+
+    /// How often each decision was made, told or only counted.
+    pub fn counted(&self) -> Vec<Counted> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = writer
+            .counts
+            .iter()
+            .map(|((kind, decision, reason), count)| Counted {
+                kind: kind.name().to_owned(),
+                decision: *decision,
+                reason: reason.clone(),
+                count: *count,
+            });
+        counted.collect()
     }
 
     /// Bytes written.
@@ -267,6 +294,14 @@ impl Audit {
 }
 
 impl Writer {
+    /// Reasons are words of this program, so there are few; the cap is for the day when one is not.
+    fn count(&mut self, event: &Event) {
+        let key = (event.kind, event.line.decision, event.line.reason.clone());
+        if self.counts.len() < MOST_REASONS || self.counts.contains_key(&key) {
+            *self.counts.entry(key).or_default() += 1;
+        }
+    }
+
     fn append(&mut self, line: &AuditLine) -> io::Result<()> {
         let mut json = serde_json::to_vec(line)?;
         json.push(b'\n');
@@ -312,6 +347,7 @@ impl Bucket {
     }
 }
 
+const MOST_REASONS: usize = 256;
 const BURST: u32 = 500;
 const TRICKLE_MS: u128 = 100;
 

@@ -222,4 +222,16 @@ mod tests {
     fn a_sandbox_without_models_still_has_a_root() {
         assert!(authority(&[]).root_pem().starts_with("-----BEGIN CERTIFICATE"));
     }
+
+    #[test]
+    fn a_leaf_is_valid_for_clocks_that_are_a_day_off() {
+        let host = "models.example.com";
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        for hours in [-24, 24] {
+            let now = SystemClock.now() + jiff::Span::new().hours(hours);
+            let authority = Authority::new(&[host.parse().unwrap()], now, &provider).unwrap();
+            let leaf = authority.server(&host.parse().unwrap()).unwrap();
+            assert_eq!(handshake(authority.root_pem(), leaf, host), None, "{hours}");
+        }
+    }
 }

@@ -12,10 +12,10 @@ use std::{
 
 use assay_core::{
     control::{
-        proxy::{Health, Ledger, Switch},
+        proxy::{Health, Ledger, MOST_PROBES, Metrics, Probe, Probed, Switch},
         signature::{AUTH_HEADER, Gate, MAC_HEADER, Refusal, response_mac},
     },
-    digest::{Digest, hex, unhex},
+    digest::{Digest, unhex},
     phase::EgressPhase,
     wire::WIRE,
 };
@@ -28,6 +28,7 @@ use serde::Serialize;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    task::JoinSet,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -72,23 +73,17 @@ pub enum Error {
     /// The key of the MAC is none.
     #[error("the key of the MAC is malformed")]
     MacKey,
-    /// The system gives no random bytes.
-    #[error("no random bytes")]
-    Random,
 }
 
 impl Control {
-    /// For a sandbox. `collected` is set when the control plane has fetched everything.
+    /// For a sandbox, by its boot id. `collected` is set when the control plane has fetched everything.
     pub fn new(
         identity: &Identity,
         state: StateDir,
         role: Role,
         commit: &'static str,
-        collected: CancellationToken,
+        (boot, collected): (String, CancellationToken),
     ) -> Result<Self, Error> {
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|_| Error::Random)?;
-        let boot = hex(&random);
         let gate = Gate::new(
             &identity.public_key,
             identity.sandbox,
@@ -126,12 +121,17 @@ impl Control {
     }
 
     fn health(&self) -> Health {
-        let (serving, phase, generation) = match &self.role {
+        let (serving, phase, generation, faults) = match &self.role {
             Role::Serving(serving) => {
                 let current = serving.phases.current();
-                (true, current.phase, current.number)
+                (
+                    !serving.phases.is_closed(),
+                    current.phase,
+                    current.number,
+                    serving.faults(),
+                )
             }
-            Role::Reporting { phase, .. } => (false, *phase, 0),
+            Role::Reporting { phase, .. } => (false, *phase, 0, Vec::new()),
         };
         Health {
             boot: self.boot.clone(),
@@ -141,6 +141,7 @@ impl Control {
             serving,
             phase,
             generation,
+            faults,
         }
     }
 
@@ -168,7 +169,10 @@ impl Control {
                 return response;
             }
         };
-        let mut response = self.answer(parts, &body);
+        let mut response = match (&parts.method, parts.uri.path()) {
+            (&Method::POST, "/v1/probe") => probe(&body).await,
+            _ => self.answer(parts, &body),
+        };
         let answered = std::mem::take(response.body_mut()).collect().await;
         let Ok(content) = answered.map(http_body_util::Collected::to_bytes);
         let mac = response_mac(&self.mac_key, &nonce, response.status().as_u16(), &content);
@@ -205,6 +209,7 @@ impl Control {
         match (&parts.method, parts.uri.path()) {
             (&Method::POST, "/v1/phase") => self.switch(body),
             (&Method::GET, "/v1/ledger") => json(&self.ledger()),
+            (&Method::GET, "/v1/metrics") => json(&self.metrics()),
             (&Method::GET, "/v1/log") => read(&self.state.log(), parts),
             (&Method::GET, "/v1/audit") => read(&self.state.audit(), parts),
             (&Method::POST, "/v1/collected") => {
@@ -230,12 +235,51 @@ impl Control {
         }
     }
 
+    fn metrics(&self) -> Metrics {
+        match &self.role {
+            Role::Serving(serving) => serving.metrics(),
+            Role::Reporting { ledger, .. } => Metrics {
+                ledger: (**ledger).clone(),
+                ..Metrics::default()
+            },
+        }
+    }
+
     fn ledger(&self) -> Ledger {
         match &self.role {
             Role::Serving(serving) => serving.ledger(),
             Role::Reporting { ledger, .. } => (**ledger).clone(),
         }
     }
+}
+
+/// Connects to what the control plane names, to show what a network policy lets through. Nothing is sent.
+async fn probe(body: &[u8]) -> Response<Full<Bytes>> {
+    let Ok(probe) = serde_json::from_slice::<Probe>(body) else {
+        return status(StatusCode::BAD_REQUEST);
+    };
+    if probe.addresses.len() > MOST_PROBES {
+        return status(StatusCode::BAD_REQUEST);
+    }
+    let patience = Duration::from_millis(probe.patience_ms).min(MOST_PATIENCE);
+    let mut dials = JoinSet::new();
+    for (at, address) in probe.addresses.iter().copied().enumerate() {
+        dials.spawn(async move {
+            (
+                at,
+                matches!(timeout(patience, TcpStream::connect(address)).await, Ok(Ok(_))),
+            )
+        });
+    }
+    let mut connected = vec![false; probe.addresses.len()];
+    while let Some(dialled) = dials.join_next().await {
+        if let Ok((at, took)) = dialled
+            && let Some(place) = connected.get_mut(at)
+        {
+            *place = took;
+        }
+    }
+    json(&Probed { connected })
 }
 
 /// Takes connections until the process ends.
@@ -324,4 +368,5 @@ const MOST_FOREIGN: usize = 64;
 const MOST_HEAD: usize = 16 * 1024;
 const MOST_BODY: usize = 64 * 1024;
 const MOST_READ: u64 = 1024 * 1024;
+const MOST_PATIENCE: Duration = Duration::from_secs(5);
 const READ_BODY: Duration = Duration::from_secs(10);

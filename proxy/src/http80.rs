@@ -18,6 +18,7 @@ use crate::{
     orig_dst,
     phase::Flow,
     serving::Serving,
+    waits::Wait,
 };
 
 /// Handles one connection until it ends or its phase does.
@@ -62,7 +63,11 @@ async fn answer(serving: &Serving, phase: EgressPhase, request: Request<Incoming
         let message = format!("{host} is not allowed in this phase. Trying again is of no use.");
         return refuse(event, &Refusal::policy(reason, message));
     }
-    let (stream, event) = match dial::host(&serving.resolver, &host, 80).await {
+    let (stream, event) = match serving
+        .waits
+        .measure(Wait::Dial, dial::host(&serving.resolver, &host, 80))
+        .await
+    {
         Ok(stream) => {
             let event = event.dialled(stream.peer_addr().ok());
             (stream, event)

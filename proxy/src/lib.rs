@@ -14,6 +14,7 @@
 //! | [`ca`] | the sandbox's certificates |
 //! | [`model`] | requests to models |
 //! | [`account`], [`log`], [`audit`] | money and record |
+//! | [`redirect`], [`waits`] | are the packet rules still there; how long things take |
 //! | [`control`] | what the control plane may ask and order |
 
 pub mod accept;
@@ -33,6 +34,7 @@ pub mod log;
 pub mod model;
 pub mod orig_dst;
 pub mod phase;
+pub mod redirect;
 pub mod resolve;
 pub mod route;
 pub mod run;
@@ -40,3 +42,4 @@ pub mod serving;
 pub mod splice;
 pub mod state;
 pub mod tls;
+pub mod waits;

@@ -4,7 +4,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use assay_core::{
@@ -37,7 +37,10 @@ impl Generation {
 
 /// The current generation.
 #[derive(Debug)]
-pub struct Phases(Mutex<Arc<Generation>>);
+pub struct Phases {
+    current: Mutex<Arc<Generation>>,
+    closed: AtomicBool,
+}
 
 /// The switch names a generation that is not higher than the one in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -52,12 +55,15 @@ pub struct Stale {
 impl Phases {
     /// Starts with generation 0.
     pub fn new(phase: EgressPhase) -> Self {
-        Self(Mutex::new(Generation::new(0, phase)))
+        Self {
+            current: Mutex::new(Generation::new(0, phase)),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// The generation in force.
     pub fn current(&self) -> Arc<Generation> {
-        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A new flow under the generation in force.
@@ -70,14 +76,18 @@ impl Phases {
     /// Switches, and cuts every flow of the generation before.
     pub fn switch(&self, switch: Switch) -> Result<Switched, Stale> {
         let old = {
-            let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
             if switch.generation <= current.number {
                 return Err(Stale {
                     asked: switch.generation,
                     current: current.number,
                 });
             }
-            std::mem::replace(&mut *current, Generation::new(switch.generation, switch.phase))
+            let new = Generation::new(switch.generation, switch.phase);
+            if self.is_closed() {
+                new.over.cancel();
+            }
+            std::mem::replace(&mut *current, new)
         };
         old.over.cancel();
         Ok(Switched {
@@ -88,7 +98,20 @@ impl Phases {
 
     /// Cuts every flow, for good: at the end.
     pub fn close(&self) {
-        self.current().over.cancel();
+        // Under the lock: a switch at the same moment sees it, or is seen.
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        self.closed.store(true, Ordering::Release);
+        current.over.cancel();
+    }
+
+    /// Was it closed?
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Flows of the generation in force.
+    pub fn live(&self) -> u64 {
+        self.current().live.load(Ordering::Relaxed)
     }
 }
 
@@ -155,5 +178,13 @@ mod tests {
             );
         }
         assert_eq!(phases.current().phase, EgressPhase::Verify);
+    }
+
+    #[test]
+    fn after_the_end_no_switch_opens_anything_again() {
+        let phases = Phases::new(EgressPhase::Agent);
+        phases.close();
+        phases.switch(to(2, EgressPhase::Verify)).unwrap();
+        assert!(phases.is_closed() && phases.flow().is_cut());
     }
 }

@@ -7,7 +7,10 @@ use std::{
     collections::BTreeMap,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -31,6 +34,7 @@ pub struct Resolver {
     fixed: BTreeMap<HostName, SocketAddr>,
     families: Families,
     cache: Mutex<BTreeMap<HostName, Cached>>,
+    silent: AtomicBool,
 }
 
 #[derive(Debug, Clone)]
@@ -72,7 +76,13 @@ impl Resolver {
             fixed,
             families,
             cache: Mutex::new(BTreeMap::new()),
+            silent: AtomicBool::new(false),
         }
+    }
+
+    /// Did no server answer the last question?
+    pub fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
     }
 
     /// Is the address of `host` the operator's word?
@@ -108,6 +118,7 @@ impl Resolver {
             self.ask_family(host, RecordType::AAAA, self.families.v6)
         );
         let failed = v4.is_err() || v6.is_err();
+        self.silent.store(failed, Ordering::Relaxed);
         let (v4, v6) = (v4.unwrap_or_default(), v6.unwrap_or_default());
         let seconds = v4.seconds.min(v6.seconds).clamp(LEAST_TTL, MOST_TTL);
         let addresses = [v4.addresses, v6.addresses].concat();

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use assay_core::{
     clock::Clock,
     control::proxy::{AuditLine, Decision, Ledger},
+    digest::hex,
     ledger::Book,
     phase::EgressPhase,
 };
@@ -65,6 +66,9 @@ pub enum Error {
     /// The control interface.
     #[error(transparent)]
     Control(#[from] control::Error),
+    /// The system gives no random bytes.
+    #[error("no random bytes")]
+    Random,
     /// A socket.
     #[error("find out where a listener is")]
     Socket(#[from] std::io::Error),
@@ -94,6 +98,7 @@ pub fn start(start: Start) -> Result<Running, Error> {
     let control_address = listen::first(&control_listeners)?;
     let life = state.begin(&start.assignment)?;
     let (collected, stop) = (CancellationToken::new(), CancellationToken::new());
+    let boot = boot()?;
     let (identity, role, workload) = match life {
         Life::First {
             assignment,
@@ -102,9 +107,12 @@ pub fn start(start: Start) -> Result<Running, Error> {
         } => {
             let listeners = listen::Workload::open(&start.addresses)?;
             let bound = listeners.bound()?;
-            let serving = Serving::new(&assignment, (log, audit), routed_families(), &start.clock)?;
+            let files = (log, audit);
+            let serving = Serving::new(&assignment, files, routed_families(), &start.clock, boot.clone())?;
             let serving = Arc::new(serving);
-            accept::start(&serving, listeners, &stop);
+            let taking = stop.child_token();
+            accept::start(&serving, listeners, &taking);
+            tokio::spawn(watch_redirect(Arc::clone(&serving), taking));
             tokio::spawn(sync_log(Arc::clone(&serving)));
             (Identity::of(&assignment), Role::Serving(serving), Some(bound))
         }
@@ -118,7 +126,7 @@ pub fn start(start: Start) -> Result<Running, Error> {
         Role::Serving(serving) => Some(Arc::clone(serving)),
         Role::Reporting { .. } => None,
     };
-    let control = Control::new(&identity, state, role, start.commit, collected.clone())?;
+    let control = Control::new(&identity, state, role, start.commit, (boot, collected.clone()))?;
     let control = Arc::new(control);
     for listener in control_listeners {
         tokio::spawn(control::serve(Arc::clone(&control), listener));
@@ -130,6 +138,25 @@ pub fn start(start: Start) -> Result<Running, Error> {
         stop,
         finished: tokio::spawn(ending),
     })
+}
+
+/// Serves nobody any more once the packet rules are gone.
+async fn watch_redirect(serving: Arc<Serving>, taking: CancellationToken) {
+    tokio::select! {
+        () = taking.cancelled() => {}
+        // cancel-safe: it only waits.
+        () = serving.redirect.lost() => {
+            tracing::error!("the packet rules are gone; nobody is served any more");
+            taking.cancel();
+            serving.give_up();
+        }
+    }
+}
+
+fn boot() -> Result<String, Error> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|_| Error::Random)?;
+    Ok(hex(&random))
 }
 
 /// What is left to do once it is told to end.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use assay_core::{
     clock::Clock,
-    control::proxy::{Ledger, ProxyAssignment, Switch, Switched},
+    control::proxy::{Ledger, Metrics, ProxyAssignment, Switch, Switched},
     egress::HostName,
     ledger::{Book, Grant},
 };
@@ -20,8 +20,10 @@ use crate::{
     log::Log,
     model::upstream::{self, Services},
     phase::{Phases, Stale},
+    redirect::Redirect,
     resolve::Resolver,
     route::Policy,
+    waits::Waits,
 };
 
 /// A serving proxy.
@@ -47,6 +49,12 @@ pub struct Serving {
     pub exchanges: TaskTracker,
     /// Bodies of model requests that may be in memory at the same time.
     pub bodies: Semaphore,
+    /// The watch over the packet rules.
+    pub redirect: Redirect,
+    /// How long things took.
+    pub waits: Waits,
+    /// Random at start; told by `/healthz` and to the watch over the packet rules.
+    pub boot: String,
 }
 
 /// Why the proxy cannot serve.
@@ -70,6 +78,7 @@ impl Serving {
         files: (std::fs::File, std::fs::File),
         families: Families,
         clock: &Arc<dyn Clock>,
+        boot: String,
     ) -> Result<Self, Error> {
         let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let hosts: Vec<HostName> = assignment
@@ -99,6 +108,9 @@ impl Serving {
             services: Services::new(assignment, &provider)?,
             exchanges: TaskTracker::new(),
             bodies: Semaphore::new(BODIES),
+            redirect: Redirect::default(),
+            waits: Waits::default(),
+            boot,
         };
         let started = Event::allow(Kind::Control, assignment.phase, "started");
         serving.audit.write(started);
@@ -114,6 +126,41 @@ impl Serving {
         };
         self.audit.write(event);
         switched
+    }
+
+    /// Cuts every flow and serves nobody from here on: the packet rules are gone.
+    pub fn give_up(&self) {
+        let event = Event::deny(Kind::Control, self.phases.current().phase, "redirect_lost");
+        self.audit.write(event);
+        self.phases.close();
+    }
+
+    /// What keeps it from serving well; stable codes.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.phases.is_closed() {
+            faults.push("closed".to_owned());
+        }
+        if self.account.is_broken() {
+            faults.push("log_broken".to_owned());
+        }
+        if self.audit.is_broken() {
+            faults.push("audit_broken".to_owned());
+        }
+        if self.resolver.is_silent() {
+            faults.push("no_resolver".to_owned());
+        }
+        faults
+    }
+
+    /// Everything that was counted.
+    pub fn metrics(&self) -> Metrics {
+        Metrics {
+            decisions: self.audit.counted(),
+            connections: self.phases.live(),
+            waits: self.waits.read(),
+            ledger: self.ledger(),
+        }
     }
 
     /// The account with everything that others count.

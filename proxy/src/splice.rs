@@ -11,7 +11,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{audit::Event, dial, phase::Flow, serving::Serving, tls::Target};
+use crate::{audit::Event, dial, phase::Flow, serving::Serving, tls::Target, waits::Wait};
 
 /// Dials, sends what was read already, and copies until one side ends or the phase does.
 pub async fn run(
@@ -27,7 +27,7 @@ pub async fn run(
         biased;
         () = flow.cut() => return,
         // cancel-safe: nothing was sent yet.
-        dialled = dial::host(&serving.resolver, &name, port) => dialled,
+        dialled = serving.waits.measure(Wait::Dial, dial::host(&serving.resolver, &name, port)) => dialled,
     };
     let server = match dialled {
         Ok(server) => server,

@@ -26,6 +26,7 @@ use crate::{
     route::Route,
     serving::Serving,
     splice,
+    waits::Wait,
 };
 
 /// Handles one connection until it ends or its phase does.
@@ -35,7 +36,7 @@ pub async fn handle(serving: Arc<Serving>, flow: Arc<Flow>, mut stream: TcpStrea
         biased;
         () = flow.cut() => return,
         // cancel-safe: the connection is dropped when the flow is cut.
-        hello = hello::read(&mut stream) => hello,
+        hello = serving.waits.measure(Wait::Hello, hello::read(&mut stream)) => hello,
     };
     let deny = |reason: &str| Event::deny(Kind::Tls, flow.phase(), reason).original(original);
     let Hello { name, bytes } = match hello {
@@ -80,6 +81,7 @@ async fn open(
         stream: client.0,
     };
     let handshake = timeout(HANDSHAKE, TlsAcceptor::from(config).accept(replayed));
+    let handshake = serving.waits.measure(Wait::Handshake, handshake);
     let stream = tokio::select! {
         biased;
         () = flow.cut() => return,

@@ -118,10 +118,10 @@ fn execute(runner: &Arc<Runner>, request: Execute) -> Answer {
         Readiness::Waiting(reason) => {
             return Err(problem(StatusCode::SERVICE_UNAVAILABLE, "not_ready", &reason));
         }
-        Readiness::ProxyLost => {
+        Readiness::ProxyLost(reason) => {
             let known = runner.executions.find(request.exec);
-            let execution = known
-                .unwrap_or_else(|| Execution::refused(request.exec, Outcome::ProxyLost, "the proxy is gone"));
+            let execution =
+                known.unwrap_or_else(|| Execution::refused(request.exec, Outcome::ProxyLost, reason));
             return Ok(events(&execution, Offsets::default()));
         }
     }

@@ -14,6 +14,7 @@ mod http;
 mod isolation;
 mod kill;
 mod proxy_link;
+mod redirect;
 mod serve;
 mod stage;
 mod state;

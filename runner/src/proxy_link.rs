@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use assay_core::control::{proxy::Health, runner::Outcome};
+use assay_core::{
+    control::{proxy::Health, runner::Outcome},
+    egress::port,
+};
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -15,6 +18,7 @@ use tokio::{
 };
 
 use crate::{
+    redirect,
     state::{Readiness, Runner},
     trust,
 };
@@ -28,6 +32,8 @@ const LONGEST_ANSWER: usize = 256 * 1024;
 struct Link {
     sender: SendRequest<Empty<Bytes>>,
     connection: JoinHandle<()>,
+    /// The proxy's boot id.
+    boot: String,
 }
 
 /// Waits for the proxy, writes the trust bundle, opens for work, and ends all work when the proxy is gone.
@@ -40,9 +46,23 @@ pub(crate) async fn keep(runner: Arc<Runner>, proxy: SocketAddr, trust_folder: P
         sleep(RETRY).await;
     };
     runner.set_readiness(Readiness::Ready);
-    hold(link).await;
-    runner.set_readiness(Readiness::ProxyLost);
+    let boot = link.boot.clone();
+    let reason = tokio::select! {
+        () = hold(link) => "the proxy is gone",
+        // cancel-safe: a look that was begun leaves nothing behind.
+        reason = watch(boot, proxy) => reason,
+    };
+    runner.set_readiness(Readiness::ProxyLost(reason));
     runner.kill_everything(Outcome::ProxyLost, None).await;
+}
+
+/// The rules of a sandbox lead to the port of a sandbox; a proxy at another port stands alone, without rules.
+async fn watch(boot: String, proxy: SocketAddr) -> &'static str {
+    if proxy.port() == port::PROXY {
+        redirect::lost(&boot).await
+    } else {
+        std::future::pending().await
+    }
 }
 
 async fn connect(proxy: SocketAddr, runner: &Runner, folder: &std::path::Path) -> Result<Link, String> {
@@ -59,6 +79,7 @@ async fn connect(proxy: SocketAddr, runner: &Runner, folder: &std::path::Path) -
     let root = String::from_utf8(root.to_vec()).map_err(|_| "the proxy's root is not text".to_owned())?;
     let variables = trust::write(folder, &root).map_err(|error| error.to_string())?;
     runner.set_trust_variables(variables);
+    link.boot = health.boot;
     Ok(link)
 }
 
@@ -74,7 +95,12 @@ async fn open(proxy: SocketAddr) -> Result<Link, String> {
         // However it ends, it has ended.
         drop(connection.await);
     });
-    Ok(Link { sender, connection })
+    let boot = String::new();
+    Ok(Link {
+        sender,
+        connection,
+        boot,
+    })
 }
 
 async fn get(link: &mut Link, path: &str) -> Result<Bytes, String> {

@@ -26,8 +26,8 @@ pub(crate) enum Readiness {
     Waiting(String),
     /// Yes.
     Ready,
-    /// Never again: the proxy is gone.
-    ProxyLost,
+    /// Never again: the proxy or the packet rules are gone; which of them.
+    ProxyLost(&'static str),
 }
 
 /// The runner.
@@ -101,7 +101,7 @@ impl Runner {
         let reason = match &readiness {
             Readiness::Waiting(reason) => Some(reason.clone()),
             Readiness::Ready => self.confinement.reason.clone(),
-            Readiness::ProxyLost => Some("the proxy is gone".to_owned()),
+            Readiness::ProxyLost(reason) => Some((*reason).to_owned()),
         };
         Health {
             boot: self.boot.clone(),

@@ -1,2 +1,3 @@
 //! The test kit and the end-to-end suites.
 pub mod model;
+pub mod stage;

@@ -8,6 +8,8 @@
 //! | `GET /v1/ledger` | – | [`Ledger`] |
 //! | `GET /v1/log?from=N` | – | the write-ahead log's bytes from offset N, at most 1 MiB |
 //! | `GET /v1/audit?from=N` | – | the audit's bytes (JSON lines) from offset N, at most 1 MiB |
+//! | `POST /v1/probe` | [`Probe`] | [`Probed`] |
+//! | `GET /v1/metrics` | – | [`Metrics`] |
 //! | `POST /v1/collected` | – | 202; after SIGTERM the proxy waits for this |
 //!
 //! Every route under `/v1` is signed, and its answer carries a MAC.
@@ -92,8 +94,12 @@ pub struct Health {
     pub wire: u32,
     /// The commit that it was built from.
     pub commit: String,
-    /// Serving; false after a restart, when it only reports.
+    /// Serving; false after a restart, when it only reports, and once the packet rules are gone.
     pub serving: bool,
+    /// What keeps it from serving well, e.g. `log_broken`; empty when everything works. Certificates and listeners are
+    /// there before anything is answered at all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
     /// The current phase.
     pub phase: EgressPhase,
     /// The generation of the current phase.
@@ -116,6 +122,85 @@ pub struct Switched {
     pub generation: u64,
     /// Flows of older generations that were cut.
     pub cut: u64,
+}
+
+/// `POST /v1/probe`: connect to these addresses, as the sandbox's network lets the proxy. For the control plane's proof
+/// that a network policy is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// At most [`MOST_PROBES`].
+    pub addresses: Vec<SocketAddr>,
+    /// How long each may take, milliseconds; at most five seconds.
+    pub patience_ms: u64,
+}
+
+/// Most addresses of one [`Probe`].
+pub const MOST_PROBES: usize = 8;
+
+/// The answer of a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probed {
+    /// For each address whether it took the connection.
+    pub connected: Vec<bool>,
+}
+
+/// `GET /v1/metrics`: what the proxy counted. The screener sums it up and exposes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Decisions by `kind`, `decision` and `reason`, all of them words of the audit.
+    pub decisions: Vec<Counted>,
+    /// Connections of the workload that are open now.
+    pub connections: u64,
+    /// Times in milliseconds, by what was waited for: `hello`, `dial`, `handshake`.
+    pub waits: BTreeMap<String, Histogram>,
+    /// The account.
+    pub ledger: Ledger,
+}
+
+/// How often something was decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// As in the audit.
+    pub kind: String,
+    /// As in the audit.
+    pub decision: Decision,
+    /// As in the audit.
+    pub reason: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// How long something took: counts by upper bound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Histogram {
+    /// For each of [`Histogram::BOUNDS_MS`] how many took at most that long and longer than the bound before; the last
+    /// is for everything longer.
+    pub counts: Vec<u64>,
+    /// The sum of all, milliseconds.
+    pub sum_ms: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self {
+            counts: vec![0; Self::BOUNDS_MS.len() + 1],
+            sum_ms: 0,
+        }
+    }
+}
+
+impl Histogram {
+    /// The upper bounds, milliseconds.
+    pub const BOUNDS_MS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 30_000];
+
+    /// Counts one.
+    pub fn observe(&mut self, ms: u64) {
+        let at = Self::BOUNDS_MS.iter().take_while(|bound| ms > **bound).count();
+        if let Some(count) = self.counts.get_mut(at) {
+            *count += 1;
+        }
+        self.sum_ms = self.sum_ms.saturating_add(ms);
+    }
 }
 
 /// The account of one sandbox, over all purses.
@@ -209,7 +294,7 @@ pub struct AuditLine {
 }
 
 /// Whether something was let through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
     /// Let through.
@@ -233,4 +318,19 @@ pub struct WorkloadUsage {
     pub remaining_requests: u64,
     /// Models that may be named.
     pub models: std::collections::BTreeSet<ModelSlug>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_counts_by_upper_bound() {
+        let mut histogram = Histogram::default();
+        for ms in [0, 1, 2, 6, 30_000, 30_001] {
+            histogram.observe(ms);
+        }
+        assert_eq!(histogram.counts, [2, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(histogram.sum_ms, 60_010);
+    }
 }

@@ -29,6 +29,7 @@ async fn proxy(listener: TcpListener, gone: Arc<Notify>) {
             serving: true,
             phase: EgressPhase::Setup,
             generation: 0,
+            faults: Vec::new(),
         };
         let text = match request.uri().path() {
             "/healthz" => serde_json::to_string(&health).unwrap(),

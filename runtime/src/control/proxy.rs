@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use assay_core::{
     control::{
-        proxy::{Health, Ledger, Switch, Switched},
+        proxy::{Health, Ledger, Metrics, Probe, Probed, Switch, Switched},
         signature::{MAC_HEADER, response_mac},
     },
     id::{Fence, SandboxId},
@@ -44,6 +44,17 @@ impl ProxyClient {
         let body = serde_json::to_vec(&Switch { generation, phase })
             .map_err(|error| Error::Answer(error.to_string()))?;
         self.json(Method::POST, "/v1/phase", body.into()).await
+    }
+
+    /// Lets the proxy connect to some addresses and tells which took the connection.
+    pub async fn probe(&self, probe: &Probe) -> Result<Probed, Error> {
+        let body = serde_json::to_vec(probe).map_err(|error| Error::Answer(error.to_string()))?;
+        self.json(Method::POST, "/v1/probe", body.into()).await
+    }
+
+    /// What it counted.
+    pub async fn metrics(&self) -> Result<Metrics, Error> {
+        self.json(Method::GET, "/v1/metrics", Bytes::new()).await
     }
 
     /// The account.

