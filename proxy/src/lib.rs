@@ -15,6 +15,7 @@
 //! | [`model`] | requests to models |
 //! | [`account`], [`log`], [`audit`] | money and record |
 //! | [`redirect`], [`waits`] | are the packet rules still there; how long things take |
+//! | [`selftest`] | the threat list, tried from inside |
 //! | [`control`] | what the control plane may ask and order |
 
 pub mod accept;
@@ -38,6 +39,7 @@ pub mod redirect;
 pub mod resolve;
 pub mod route;
 pub mod run;
+pub mod selftest;
 pub mod serving;
 pub mod splice;
 pub mod state;

@@ -1,14 +1,21 @@
 //! `assay-proxy`: the egress proxy of one sandbox.
 
-use std::{io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use assay_core::{clock::SystemClock, version::BAKED_COMMIT};
 use assay_proxy::{
     listen::Addresses,
     run::{self, Start},
+    selftest,
 };
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -16,6 +23,8 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(name = "assay-proxy", version)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The assignment: read once, then unlinked
     #[arg(long, value_name = "FILE", default_value = "/assay/assignment.json")]
     assignment: PathBuf,
@@ -30,8 +39,50 @@ struct Arguments {
     log: String,
 }
 
-fn main() -> anyhow::Result<()> {
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Command {
+    /// Try the threat list from inside of a sandbox; fails when a way out is open
+    Selftest {
+        /// Print JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Part of the self-test: succeeds as the proxy's user
+    #[command(hide = true)]
+    BecomeProxyUser,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
+    match arguments.command {
+        None => run_proxy(arguments).map(|()| ExitCode::SUCCESS),
+        Some(Command::Selftest { json }) => run_selftest(json),
+        Some(Command::BecomeProxyUser) => Ok(ended_well(selftest::process::become_proxy_user())),
+    }
+}
+
+fn run_selftest(json: bool) -> anyhow::Result<ExitCode> {
+    let findings = selftest::run();
+    let mut out = std::io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&findings)?)?;
+    } else {
+        for finding in &findings {
+            writeln!(out, "{finding}")?;
+        }
+    }
+    Ok(ended_well(selftest::holds(&findings)))
+}
+
+fn ended_well(well: bool) -> ExitCode {
+    if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn run_proxy(arguments: Arguments) -> anyhow::Result<()> {
     log_to_stderr(&arguments.log)?;
     // The credentials in memory are for nobody else, not even for one with the same user.
     nix::sys::prctl::set_dumpable(false).context("refuse to be dumped")?;

@@ -78,7 +78,7 @@ impl Serving {
         files: (std::fs::File, std::fs::File),
         families: Families,
         clock: &Arc<dyn Clock>,
-        boot: String,
+        boot_id: String,
     ) -> Result<Self, Error> {
         let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let hosts: Vec<HostName> = assignment
@@ -110,7 +110,7 @@ impl Serving {
             bodies: Semaphore::new(BODIES),
             redirect: Redirect::default(),
             waits: Waits::default(),
-            boot,
+            boot: boot_id,
         };
         let started = Event::allow(Kind::Control, assignment.phase, "started");
         serving.audit.write(started);

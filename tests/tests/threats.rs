@@ -6,6 +6,8 @@
 
 #[path = "threats/a_destination.rs"]
 mod a_destination;
+#[path = "threats/b_packets.rs"]
+mod b_packets;
 #[path = "threats/b_redirect.rs"]
 mod b_redirect;
 #[path = "threats/c_names.rs"]
@@ -22,5 +24,7 @@ mod i_secrets;
 mod j_operations;
 #[path = "threats/scene.rs"]
 mod scene;
+#[path = "threats/selftest.rs"]
+mod selftest;
 #[path = "threats/table.rs"]
 mod table;

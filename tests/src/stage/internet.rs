@@ -58,10 +58,13 @@ pub struct Mark {
 
 /// Shared by all servers.
 #[derive(Debug, Clone, Default)]
-pub struct Record(Arc<Mutex<(Vec<Visit>, Vec<(String, String)>)>>);
+pub struct Record(Arc<Mutex<Kept>>);
+
+/// Visits and questions.
+type Kept = (Vec<Visit>, Vec<(String, String)>);
 
 impl Record {
-    fn lock(&self) -> MutexGuard<'_, (Vec<Visit>, Vec<(String, String)>)> {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,40 +1,32 @@
 //! The sandbox's side: init-iptables, proxy and runner as an engine starts them, and attacks as their workload.
 
+mod attack;
+mod control;
+
 use std::{
-    collections::BTreeMap,
     ffi::OsStr,
     fs,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::AtomicU64,
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use assay_core::{
-    control::{
-        proxy::{AuditLine, Health, Ledger, Metrics, Probe, ProxyAssignment},
-        runner::{Event, ExecLimits, Execute, RunnerConfig, Stream},
-        signature::Signer,
-    },
-    digest::hex,
-    egress::{PROXY_UID, port},
-    id::{ExecId, Fence, SandboxId},
-    phase::EgressPhase,
+    control::{proxy::ProxyAssignment, runner::RunnerConfig, signature::Signer},
+    egress::PROXY_UID,
+    id::{Fence, SandboxId},
 };
-use assay_runtime::control::{ProxyClient, RunnerClient};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use uuid::Uuid;
 
-use super::{
-    Internet, Place,
-    address::{MODEL_SERVICE, RESOLVER, SANDBOX},
-    internet::Seen,
-    namespace,
+pub use self::{
+    attack::Outcome,
+    control::{proxy_client, runner_client},
 };
+use super::{Internet, Place, address::RESOLVER, namespace};
 
 /// Which walls stand between the workload and the internet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,19 +72,6 @@ struct Process {
     child: Child,
 }
 
-/// How an attack ended, and what arrived outside meanwhile.
-#[derive(Debug)]
-pub struct Outcome {
-    /// What it printed.
-    pub text: String,
-    /// What it complained about.
-    pub errors: String,
-    /// Its exit code.
-    pub code: Option<i32>,
-    /// What arrived.
-    pub seen: Seen,
-}
-
 impl Stage {
     /// Starts everything that `walls` name. `change` changes the proxy's assignment.
     pub fn start(walls: Walls, change: impl FnOnce(&mut ProxyAssignment)) -> anyhow::Result<Self> {
@@ -123,72 +102,6 @@ impl Stage {
             stage.start_runner()?;
         }
         Ok(stage)
-    }
-
-    /// Runs a program as the workload: as root, or as `user`.
-    pub fn attack(&self, user: Option<&str>, argv: &[&str]) -> anyhow::Result<Outcome> {
-        let mark = self.internet.mark();
-        let (code, stdout, stderr) = if self.walls.runner {
-            self.by_runner(user, argv)?
-        } else {
-            self.by_root(user, argv)?
-        };
-        Ok(Outcome {
-            text: String::from_utf8_lossy(&stdout).into_owned(),
-            errors: String::from_utf8_lossy(&stderr).into_owned(),
-            code,
-            seen: self.internet.since(mark)?,
-        })
-    }
-
-    fn by_runner(
-        &self,
-        user: Option<&str>,
-        argv: &[&str],
-    ) -> anyhow::Result<(Option<i32>, Vec<u8>, Vec<u8>)> {
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("random bytes: {error}"))?;
-        let request = Execute {
-            exec: ExecId(Uuid::from_bytes(random)),
-            argv: argv.iter().map(|&word| word.to_owned()).collect(),
-            cwd: None,
-            env: BTreeMap::new(),
-            user: user.map(str::to_owned),
-            stdin: false,
-            limits: ExecLimits {
-                wall_ms: 90_000,
-                grace_ms: 200,
-            },
-            keep_survivors: false,
-        };
-        self.internet.place.run(async move {
-            let mut events = runner_client().execute(&request).await?;
-            let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-            while let Some(event) = events.next().await? {
-                match event {
-                    Event::Output { stream, data, .. } => match stream {
-                        Stream::Stdout => stdout.extend(STANDARD.decode(data)?),
-                        Stream::Stderr => stderr.extend(STANDARD.decode(data)?),
-                    },
-                    Event::End(end) => {
-                        stderr.extend(format!("\n[{:?}]", end.outcome).into_bytes());
-                        return Ok((end.exit_code, stdout, stderr));
-                    }
-                    Event::Started { .. } | Event::Gap { .. } => {}
-                }
-            }
-            bail!("the execution has no end")
-        })
-    }
-
-    fn by_root(&self, user: Option<&str>, argv: &[&str]) -> anyhow::Result<(Option<i32>, Vec<u8>, Vec<u8>)> {
-        let mut command = self.in_container(&[]);
-        if let Some(user) = user {
-            command.args(["setpriv", "--clear-groups", "--reuid", user, "--"]);
-        }
-        command.args(argv).stdout(Stdio::piped());
-        let output = self.sandbox.run(async move { command.output().await })?;
-        Ok((output.status.code(), output.stdout, output.stderr))
     }
 
     /// A command in process, mount and other namespaces of its own, in which the proxy's files are not to be seen.
@@ -265,52 +178,6 @@ impl Stage {
             String::from_utf8_lossy(&output.stderr)
         );
         Ok(String::from_utf8(output.stdout)?)
-    }
-
-    /// What the proxy of the stage is told.
-    fn assignment(&self) -> anyhow::Result<ProxyAssignment> {
-        let signer = Signer::new(&SEED);
-        let prices: assay_core::price::PriceTable = toml::from_str(&super::internet::web::prices())?;
-        let model_host = |host: &str, address: Value| {
-            json!({
-                "host": host, "base_path": "/api/v1", "dialect": "open_router", "models": ["test/small"],
-                "credential": "sk-stage-real-credential", "address": address, "ca_pem": self.internet.model.root_pem,
-            })
-        };
-        let hosts = json!([
-            "allowed.example",
-            "other.example",
-            "*.wild.example",
-            "rebind.example",
-            "metadata.example",
-            "private.example",
-            "loopback.example",
-            "mapped.example",
-            "nat64.example",
-            "unique.example",
-            "mixed.example",
-            "nowhere.example",
-        ]);
-        Ok(serde_json::from_value(json!({
-            "sandbox": sandbox_id(), "run": "01900000-0000-7000-8000-000000000002", "fence": FENCE,
-            "public_key": signer.public_key(), "mac_key": hex(&signer.mac_key()),
-            "egress": {
-                "setup": {"mode": "public"},
-                "agent": {"mode": "hosts", "hosts": hosts},
-                "verify": {"mode": "none"},
-            },
-            "phase": "agent",
-            "purses": {"agent": {
-                "budget": "1000", "models": ["test/small"],
-                "max_requests": 1_000_000, "max_tokens": 1_000_000_000_u64, "max_parallel": 64,
-            }},
-            "upstreams": [
-                model_host("models.example.com", json!(MODEL_SERVICE)),
-                model_host("broken.example.com", Value::Null),
-            ],
-            "prices": prices.models, "price_version": prices.version,
-            "resolvers": [SocketAddr::new(RESOLVER.into(), 53)],
-        }))?)
     }
 
     fn write_assignment(&self, assignment: &ProxyAssignment) -> anyhow::Result<()> {
@@ -409,7 +276,7 @@ impl Stage {
             .place
             .run(async move { tokio::time::timeout(PATIENCE, wait).await });
         waited.map_err(|_| {
-            let log = fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default();
+            let log = fs::read_to_string(self.path(format!("{name}.log"))).unwrap_or_default();
             anyhow::anyhow!("the {name} did not get ready: {log}")
         })
     }
@@ -438,109 +305,14 @@ impl Stage {
         Ok(())
     }
 
-    /// The proxy's audit so far.
-    pub fn audit(&self) -> anyhow::Result<Vec<AuditLine>> {
-        let text = self
-            .internet
-            .place
-            .run(async { whole(|from| async move { proxy_client().audit(from).await }).await })?;
-        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
-    }
-
-    /// The proxy's account.
-    pub fn ledger(&self) -> anyhow::Result<Ledger> {
-        Ok(self.internet.place.run(async { proxy_client().ledger().await })?)
-    }
-
-    /// What the proxy counted.
-    pub fn metrics(&self) -> anyhow::Result<Metrics> {
-        Ok(self
-            .internet
-            .place
-            .run(async { proxy_client().metrics().await })?)
-    }
-
-    /// Lets the proxy connect to these addresses.
-    pub fn probe(&self, addresses: &[&str]) -> anyhow::Result<Vec<bool>> {
-        let addresses = addresses
-            .iter()
-            .map(|address| address.parse())
-            .collect::<Result<_, _>>()?;
-        let probe = Probe {
-            addresses,
-            patience_ms: 500,
-        };
-        Ok(self
-            .internet
-            .place
-            .run(async move { proxy_client().probe(&probe).await })?
-            .connected)
-    }
-
-    /// Switches the phase.
-    pub fn switch(&self, phase: EgressPhase) -> anyhow::Result<()> {
-        let generation = self.generation.fetch_add(1, Ordering::SeqCst);
-        self.internet
-            .place
-            .run(async move { proxy_client().switch(generation, phase).await })?;
-        Ok(())
-    }
-
-    /// What the proxy answers to a question for its health.
-    pub fn proxy_answer(&self) -> anyhow::Result<Health> {
-        let asked = async { tokio::time::timeout(Duration::from_secs(1), proxy_client().health()).await };
-        Ok(self.internet.place.run(asked)??)
-    }
-
-    /// Waits until the proxy has found out by itself that it must serve nobody.
-    pub fn until_unprotected(&self) -> anyhow::Result<()> {
-        self.until("proxy", || async {
-            proxy_client().health().await.is_ok_and(|health| !health.serving)
-        })
-    }
-
-    /// Waits until the runner takes nothing more.
-    pub fn until_idle(&self) -> anyhow::Result<()> {
-        self.until("runner", || async {
-            runner_client().health().await.is_ok_and(|health| !health.ready)
-        })
-    }
-
     /// What a program of the sandbox wrote to standard error.
     pub fn log(&self, name: &str) -> String {
-        fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
+        fs::read_to_string(self.path(format!("{name}.log"))).unwrap_or_default()
     }
 
     /// A file of the stage; `proxy/…` is not to be seen by the workload.
     pub fn path(&self, name: impl AsRef<OsStr>) -> PathBuf {
         self.folder.path().join(Path::new(name.as_ref()))
-    }
-}
-
-/// The control plane's way to the proxy; use it at the internet's place.
-pub fn proxy_client() -> ProxyClient {
-    let address = SocketAddr::new(SANDBOX.into(), port::PROXY);
-    ProxyClient::new(address, sandbox_id(), FENCE, &SEED)
-}
-
-/// The control plane's way to the runner; use it at the internet's place.
-pub fn runner_client() -> RunnerClient {
-    let address = SocketAddr::new(SANDBOX.into(), port::RUNNER);
-    RunnerClient::new(address, sandbox_id(), FENCE, &SEED)
-}
-
-async fn whole<F, E>(read: impl Fn(u64) -> F) -> anyhow::Result<String>
-where
-    F: Future<Output = Result<bytes::Bytes, E>>,
-    E: std::error::Error + Send + Sync + 'static,
-{
-    let mut all = Vec::new();
-    loop {
-        let part = read(all.len() as u64).await?;
-        if part.is_empty() {
-            return Ok(String::from_utf8(all)?);
-        }
-        all.extend(part);
     }
 }
 

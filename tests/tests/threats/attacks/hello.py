@@ -103,7 +103,7 @@ def odd(kind, name):
 
 def padded(fixed, extensions, size):
     """Padded in steps, because one extension holds 64 KiB at most."""
-    padding = [(0xFA00 + at, b"p" * 30_000) for at in range(size // 30_000)] + [(21, b"\0" * (size % 30_000))]
+    padding = [(0xFA00 + at, b"p" * min(30_000, size - at * 30_000)) for at in range(size // 30_000 + 1)]
     # What is shared (pre_shared_key) has to stay the last one.
     return records(message(fixed, padding + extensions))
 

@@ -1,0 +1,51 @@
+//! `assay-proxy selftest`: what it says without walls and behind them.
+
+use std::collections::BTreeSet;
+
+use assay_tests::stage::{Outcome, sandbox};
+use serde_json::Value;
+
+use crate::scene::{GUARDED, OPEN};
+
+/// Rows by verdict.
+fn rows(outcome: &Outcome, verdict: &str) -> BTreeSet<String> {
+    let findings: Vec<Value> = serde_json::from_str(&outcome.text).unwrap();
+    let wanted = findings.iter().filter(|finding| finding["verdict"] == verdict);
+    wanted
+        .map(|finding| {
+            format!(
+                "{} {}",
+                finding["row"].as_str().unwrap(),
+                finding["what"].as_str().unwrap()
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn the_self_test_finds_every_way_open_without_walls_and_none_behind_them() {
+    let Some(open) = OPEN.take() else { return };
+    let program = sandbox::program("assay-proxy").unwrap();
+    let run = [program.to_str().unwrap(), "selftest", "--json"];
+    let outside = open.attack(None, &run).unwrap();
+    println!("{}\n{}", outside.text, outside.errors);
+    assert_eq!(outside.code, Some(1), "{}", outside.errors);
+    drop(open);
+    let stage = GUARDED.take().unwrap();
+    for user in [None, Some("1000")] {
+        let inside = stage.attack(user, &run).unwrap();
+        println!("{}\n{}", inside.text, inside.errors);
+        assert_eq!(rows(&inside, "open"), BTreeSet::new());
+        assert_eq!(inside.code, Some(0), "{}", inside.errors);
+    }
+    // What is not open without walls would be no probe. Some rows need an image or a cluster to be open.
+    let closed = rows(&outside, "closed");
+    let expected: BTreeSet<String> = [
+        "B26 a service account's token",
+        "I5 the proxy's assignment and state",
+        "B19 seeing a process of the proxy",
+    ]
+    .map(str::to_owned)
+    .into();
+    assert!(closed.is_subset(&expected), "{:?}", closed.difference(&expected));
+}
