@@ -9,7 +9,11 @@ mod packets;
 pub mod process;
 mod streams;
 
-use std::{fmt, io, time::Duration};
+use std::{
+    fmt, io,
+    net::{SocketAddr, UdpSocket},
+    time::Duration,
+};
 
 use serde::Serialize;
 
@@ -86,6 +90,18 @@ impl Verdict {
         }
     }
 
+    /// Of a connection that failed. Silence, and word from outside that there is no way on, both mean that packets left.
+    fn of_failure(target: SocketAddr, error: &io::Error) -> Self {
+        use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut, WouldBlock};
+        match error.kind() {
+            TimedOut | WouldBlock => Self::Open("it was sent, and nobody answered".to_owned()),
+            HostUnreachable | NetworkUnreachable if has_route(target) => {
+                Self::Open(format!("somebody outside answered: {error}"))
+            }
+            _ => Self::Closed(error.to_string()),
+        }
+    }
+
     /// Closed when all of these are; else the first that is not.
     fn all(verdicts: impl IntoIterator<Item = Self>) -> Self {
         let mut last = Self::Untried("nothing to try".to_owned());
@@ -99,6 +115,16 @@ impl Verdict {
         }
         last
     }
+}
+
+/// Connecting a datagram socket asks the routing table and sends nothing.
+fn has_route(target: SocketAddr) -> bool {
+    let any: SocketAddr = if target.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        ([0_u16; 8], 0).into()
+    };
+    UdpSocket::bind(any).is_ok_and(|socket| socket.connect(target).is_ok())
 }
 
 /// A redirect answers at once, a drop never.

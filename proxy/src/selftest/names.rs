@@ -16,12 +16,12 @@ pub(super) const PROBES: &[Probe] = &[
     Probe {
         row: "C1",
         what: "a name nobody allowed, every record type",
-        run: || Verdict::all(TYPES.map(|kind| denied(SANDBOX, kind))),
+        run: || Verdict::all(TYPES.map(|kind| denied(usual(), kind))),
     },
     Probe {
         row: "C1",
         what: "the same over TCP",
-        run: || verdict(over_tcp(SANDBOX, &question(RecordType::TXT))),
+        run: || verdict(usual(), over_tcp(usual(), &question(RecordType::TXT))),
     },
     Probe {
         row: "C5",
@@ -32,18 +32,24 @@ pub(super) const PROBES: &[Probe] = &[
 
 /// Answered by our own stub with "does not exist", or not at all: what asks further would try to find it.
 fn denied(server: SocketAddr, kind: RecordType) -> Verdict {
-    verdict(over_udp(server, &question(kind)))
+    verdict(server, over_udp(server, &question(kind)))
 }
 
-fn verdict(answer: io::Result<Vec<u8>>) -> Verdict {
+/// The resolver that programs of this place use.
+fn usual() -> SocketAddr {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let named = text
+        .lines()
+        .find_map(|line| line.strip_prefix("nameserver ")?.trim().parse::<IpAddr>().ok());
+    SocketAddr::new(named.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), 53)
+}
+
+fn verdict(server: SocketAddr, answer: io::Result<Vec<u8>>) -> Verdict {
     match answer.map(|bytes| Message::from_vec(&bytes)) {
         Ok(Ok(message)) if is_ours(&message) => Verdict::Closed("refused by the sandbox itself".to_owned()),
         Ok(Ok(message)) => Verdict::Open(format!("answered: {}", message.metadata.response_code)),
         Ok(Err(error)) => Verdict::Open(format!("answered with something: {error}")),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Verdict::Open("the question was sent, and nobody answered".to_owned())
-        }
-        Err(error) => Verdict::Closed(error.to_string()),
+        Err(error) => Verdict::of_failure(server, &error),
     }
 }
 
@@ -95,6 +101,5 @@ const TYPES: [RecordType; 6] = [
     RecordType::HTTPS,
     RecordType::SVCB,
 ];
-const SANDBOX: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
 const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53)), 53);
 const METADATA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 53);

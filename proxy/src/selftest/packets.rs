@@ -38,28 +38,21 @@ const fn probe(row: &'static str, what: &'static str, run: fn() -> Verdict) -> P
     Probe { row, what, run }
 }
 
-/// Who answers here at all? A captured connection is accepted by the proxy and ended by it without a byte.
+/// A captured connection is accepted by the proxy and ended by it without a byte.
 fn other_port(address: IpAddr, ports: &[u16]) -> Verdict {
-    Verdict::all(
-        ports
-            .iter()
-            .map(|port| Verdict::fails(hear(SocketAddr::new(address, *port)))),
-    )
+    Verdict::all(ports.iter().map(|port| hear(SocketAddr::new(address, *port))))
 }
 
-/// A connection that is refused or ended at once did not get out; silence means that its packets went somewhere.
-fn hear(target: SocketAddr) -> io::Result<()> {
-    let mut stream = match TcpStream::connect_timeout(&target, PATIENCE) {
-        Ok(stream) => stream,
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(()),
-        Err(error) => return Err(error),
+fn hear(target: SocketAddr) -> Verdict {
+    let listen = || {
+        let mut stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.read(&mut [0; 1])
     };
-    stream.set_read_timeout(Some(PATIENCE))?;
-    match stream.read(&mut [0; 1]) {
-        Ok(0) => Err(io::ErrorKind::ConnectionReset.into()),
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-        Err(error) => Err(error),
+    match listen() {
+        Ok(0) => Verdict::Closed("ended without an answer".to_owned()),
+        Ok(_) => Verdict::Open("somebody answered".to_owned()),
+        Err(error) => Verdict::of_failure(target, &error),
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) const PROBES: &[Probe] = &[
     Probe {
         row: "A14",
         what: "no TLS on port 443",
-        run: || unanswered(talk(at(443), b"SSH-2.0-selftest\r\n")),
+        run: || unanswered(443, talk(at(443), b"SSH-2.0-selftest\r\n")),
     },
     Probe {
         row: "C3",
@@ -63,8 +63,8 @@ pub(super) const PROBES: &[Probe] = &[
 /// Somebody answered such a hello with a handshake: it was let out.
 fn hello(name: &str, cut: bool) -> Verdict {
     match client_hello(name) {
-        Ok(hello) if cut => unanswered(talk(at(443), &in_records(&hello))),
-        Ok(hello) => unanswered(talk(at(443), &hello)),
+        Ok(hello) if cut => unanswered(443, talk(at(443), &in_records(&hello))),
+        Ok(hello) => unanswered(443, talk(at(443), &hello)),
         Err(error) => Verdict::Untried(error.to_string()),
     }
 }
@@ -99,19 +99,16 @@ fn in_records(hello: &[u8]) -> Vec<u8> {
 fn refused(request: &[u8]) -> Verdict {
     match talk(at(80), request) {
         Ok(answer) if answer.starts_with(b"HTTP/1.1 4") => Verdict::Closed(status(&answer)),
-        other => unanswered(other),
+        other => unanswered(80, other),
     }
 }
 
-/// A connection that is ended without an answer was refused. Silence means that somebody else has it.
-fn unanswered(talked: io::Result<Vec<u8>>) -> Verdict {
+/// A connection that is ended without an answer was refused.
+fn unanswered(port: u16, talked: io::Result<Vec<u8>>) -> Verdict {
     match talked {
         Ok(answer) if answer.is_empty() => Verdict::Closed("ended without an answer".to_owned()),
         Ok(answer) => Verdict::Open(format!("answered with {} bytes", answer.len())),
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-            Verdict::Open("it was sent, and nobody answered".to_owned())
-        }
-        Err(error) => Verdict::Closed(error.to_string()),
+        Err(error) => Verdict::of_failure(at(port), &error),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use hickory_proto::{
     op::{Message, MessageType, Metadata, ResponseCode},
-    rr::{RData, Record as Answer, RecordType, rdata},
+    rr::{Name, RData, Record as Answer, RecordType, rdata},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -84,6 +84,9 @@ fn answer(question: &[u8], record: &Record, turns: &AtomicUsize) -> Option<Vec<u
     response.metadata = Metadata::response_from_request(&request.metadata);
     if addresses.is_empty() {
         response.metadata.response_code = ResponseCode::NXDomain;
+        // As every real resolver does: whose word it is.
+        let zone = rdata::SOA::new(Name::root(), Name::root(), 1, 60, 60, 60, 60);
+        response.authorities = vec![Answer::from_rdata(Name::root(), 1, RData::SOA(zone))];
     }
     response.answers = data
         .into_iter()
