@@ -92,14 +92,14 @@ impl Verdict {
 
     /// Of a connection that failed. Silence, and word from outside that there is no way on, both mean that packets left.
     fn of_failure(target: SocketAddr, error: &io::Error) -> Self {
-        use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut, WouldBlock};
-        match error.kind() {
-            TimedOut | WouldBlock => Self::Open("it was sent, and nobody answered".to_owned()),
-            HostUnreachable | NetworkUnreachable if has_route(target) => {
-                Self::Open(format!("somebody outside answered: {error}"))
-            }
-            _ => Self::Closed(error.to_string()),
+        let is = |kinds: &[io::ErrorKind]| kinds.contains(&error.kind());
+        if is(&[io::ErrorKind::TimedOut, io::ErrorKind::WouldBlock]) {
+            return Self::Open("it was sent, and nobody answered".to_owned());
         }
+        if is(&[io::ErrorKind::HostUnreachable, io::ErrorKind::NetworkUnreachable]) && has_route(target) {
+            return Self::Open(format!("somebody outside answered: {error}"));
+        }
+        Self::Closed(error.to_string())
     }
 
     /// Closed when all of these are; else the first that is not.
