@@ -199,6 +199,8 @@ impl Control {
             None => body.is_empty(),
         };
         if as_signed {
+            // From here on everything is done for this holder of the lease.
+            tracing::Span::current().record("fence", claim.fence.0);
             Ok(claim.nonce)
         } else {
             Err(Refusal::WrongContent)

@@ -17,6 +17,7 @@ use assay_proxy::{
 };
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::field::Empty;
 use tracing_subscriber::EnvFilter;
 
 /// The egress proxy of one sandbox.
@@ -91,6 +92,9 @@ fn run_proxy(arguments: Arguments) -> anyhow::Result<()> {
         .max_blocking_threads(2)
         .build()
         .context("start the runtime")?;
+    let span = tracing::info_span!("sandbox", sandbox.id = Empty, run.id = Empty, fence = Empty);
+    // One thread runs every task, so this span lies around all that they log.
+    let _inside = span.enter();
     runtime.block_on(serve(arguments))
 }
 

@@ -90,7 +90,7 @@ impl Running {
 
 /// Starts the proxy. It answers control as soon as this returns, and serves the workload in its first life.
 ///
-/// Must run inside of a tokio runtime.
+/// Must run inside of a tokio runtime. Its names go into the current span, where that has fields for them.
 pub fn start(start: Start) -> Result<Running, Error> {
     let state = StateDir::new(start.state);
     // Before anything is read: who cannot have the port must not take the assignment away.
@@ -122,6 +122,10 @@ pub fn start(start: Start) -> Result<Running, Error> {
             (identity, Role::Reporting { ledger, phase }, None)
         }
     };
+    let span = tracing::Span::current();
+    span.record("sandbox.id", tracing::field::display(identity.sandbox));
+    span.record("run.id", tracing::field::display(identity.run));
+    span.record("fence", identity.fence.0);
     let serving = match &role {
         Role::Serving(serving) => Some(Arc::clone(serving)),
         Role::Reporting { .. } => None,

@@ -14,7 +14,7 @@ use std::{
 
 use assay_core::{
     control::proxy::ProxyAssignment,
-    id::{Fence, SandboxId},
+    id::{Fence, RunId, SandboxId},
     phase::EgressPhase,
     upstream::Secret,
 };
@@ -29,6 +29,8 @@ pub struct StateDir(PathBuf);
 pub struct Identity {
     /// Which sandbox this is.
     pub sandbox: SandboxId,
+    /// Which run it works for.
+    pub run: RunId,
     /// The fence at creation.
     pub fence: Fence,
     /// The control plane's public key, hexadecimal.
@@ -44,6 +46,7 @@ impl Identity {
     pub fn of(assignment: &ProxyAssignment) -> Self {
         Self {
             sandbox: assignment.sandbox,
+            run: assignment.run,
             fence: assignment.fence,
             public_key: assignment.public_key.clone(),
             mac_key: assignment.mac_key.clone(),
