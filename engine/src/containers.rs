@@ -30,6 +30,8 @@ use crate::{BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Sandbox, S
 
 /// Longest wait for one ordinary answer of the engine.
 const CALL: Duration = Duration::from_mins(1);
+/// Longest wait for a sign of life.
+const PING: Duration = Duration::from_secs(5);
 /// The API of Docker 20.10 and Podman 4; a newer engine is met on its own terms by negotiation.
 const OLDEST_API: ClientVersion = ClientVersion {
     major_version: 1,
@@ -135,6 +137,11 @@ impl Engine for Containers {
 
     async fn destroy(&self, sandbox: &SandboxRef) -> Result<(), Error> {
         remove::destroy(self, *sandbox).await
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        let asked = async { self.docker.ping().await.map_err(|error| fault("ping", &error)) };
+        within("ping", PING, asked).await.map(|_| ())
     }
 
     async fn list(&self) -> Result<Vec<Listed>, Error> {

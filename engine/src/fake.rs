@@ -160,6 +160,10 @@ impl Engine for Fake {
         Ok(())
     }
 
+    async fn ping(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     async fn list(&self) -> Result<Vec<Listed>, Error> {
         Ok(self.state().sandboxes.values().map(|row| row.listed).collect())
     }

@@ -88,13 +88,14 @@ fn broken_sandbox(row: &Row, evidence: &[Evidence]) -> Option<Note> {
         };
         return Some(note(cause, "the whole sandbox was killed for memory"));
     }
-    if let Some(death) = &state.proxy {
+    // Where the holder of the network is dead too, the machine or its engine went down, and the proxy with it.
+    if let Some(death) = state.proxy.as_ref().filter(|_| state.init.is_none()) {
         return Some(note(
             Cause::ProxyLost,
             &format!("the proxy ended with code {}", death.code),
         ));
     }
-    if let Some(death) = state.main.as_ref().or(state.init.as_ref()) {
+    if let Some(death) = state.init.as_ref().or(state.main.as_ref()) {
         return Some(note(
             Cause::SandboxLost,
             &format!("the sandbox ended with code {}", death.code),

@@ -82,6 +82,9 @@ pub struct RunArgs {
         value_name = "ADDRESS:PORT"
     )]
     pub listen: SocketAddr,
+    /// Seconds between two searches for sandboxes that nobody drives.
+    #[arg(long, env = "ASSAY_RECONCILE_SEC", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub reconcile_sec: u64,
 }
 
 /// Runs a command to its end.
@@ -102,6 +105,7 @@ async fn work(arguments: RunArgs) -> anyhow::Result<()> {
         slots: arguments.slots,
         resolvers: arguments.resolvers,
         listen: Some(arguments.listen),
+        reconcile_every: Duration::from_secs(arguments.reconcile_sec),
         ..Config::new(arguments.api, Secret::new(key.trim()), arguments.work_dir)
     };
     let (socket, folder) = (arguments.engine_socket, arguments.sandbox_bin);

@@ -186,6 +186,10 @@ impl<E: Engine + 'static> Worker<E> {
     }
 
     async fn claim(&mut self) -> usize {
+        if let Err(error) = self.site.engine.ping().await {
+            tracing::warn!(%error, "nothing is claimed while the engine is away");
+            return 0;
+        }
         let body = Claim { slots: self.free() };
         match self.site.platform.claim(self.registered.worker, &body).await {
             Ok(claimed) => {

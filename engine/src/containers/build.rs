@@ -68,8 +68,14 @@ pub(super) async fn image(
     let network = Box::pin(egress::open(engine, &spec.network)).await?;
     // Dropping the request is how a build is cancelled.
     let built = tokio::time::timeout(spec.timeout, run(engine, spec, &tag, &network, log)).await;
+    // Without its network a build cannot but fail: that says nothing about the Dockerfile.
+    let whole = matches!(built, Ok(Ok(None))) || network.is_whole(engine).await?;
     network.close(engine).await?;
     match built {
+        Err(_) | Ok(Ok(Some(_))) if !whole => Err(Error::Unavailable {
+            operation: "build",
+            message: "the sandbox that is the build's network died".to_owned(),
+        }),
         Err(_) => Ok(BuildOutcome::TimedOut),
         Ok(Ok(Some(reason))) => Ok(BuildOutcome::Failed { reason }),
         Ok(Ok(None)) => finished(engine, &tag).await,

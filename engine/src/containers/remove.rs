@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bollard::query_parameters::{KillContainerOptions, RemoveContainerOptions};
+use bollard::query_parameters::{KillContainerOptions, ListContainersOptions, RemoveContainerOptions};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
@@ -52,6 +52,7 @@ pub(super) async fn destroy(engine: &Containers, sandbox: SandboxRef) -> Result<
         if members.is_empty() {
             return Ok(());
         }
+        within("destroy", left, remove_guests(engine, &members)).await?;
         let round = async { Ok(join_all(members.iter().map(|member| remove(engine, member))).await) };
         let errors: Vec<Error> = within("destroy", left, round)
             .await?
@@ -71,13 +72,43 @@ pub(super) async fn destroy(engine: &Containers, sandbox: SandboxRef) -> Result<
     }
 }
 
+/// A build's steps run in containers of the builder's own, without our labels, in the namespace of a sandbox that has no
+/// main. The builder removes them, unless the engine was killed in the middle of a step.
+async fn remove_guests(engine: &Containers, members: &[Member]) -> Result<(), Error> {
+    let holder = members.iter().find(|member| member.role == Role::Init);
+    let (Some(holder), false) = (holder, members.iter().any(|member| member.role == Role::Main)) else {
+        return Ok(());
+    };
+    let namespace = format!("container:{}", holder.id);
+    let options = ListContainersOptions {
+        all: true,
+        ..ListContainersOptions::default()
+    };
+    let listed = engine.docker.list_containers(Some(options)).await;
+    for container in listed.map_err(|error| fault("list containers", &error))? {
+        let network = container.host_config.and_then(|config| config.network_mode);
+        let Some(id) = container.id.filter(|_| network.as_ref() == Some(&namespace)) else {
+            continue;
+        };
+        if members.iter().any(|member| member.id == id) {
+            continue;
+        }
+        remove_by_id(engine, &id).await?;
+    }
+    Ok(())
+}
+
 async fn remove(engine: &Containers, member: &Member) -> Result<(), Error> {
+    remove_by_id(engine, &member.id).await
+}
+
+async fn remove_by_id(engine: &Containers, id: &str) -> Result<(), Error> {
     let options = RemoveContainerOptions {
         v: true,
         force: true,
         link: false,
     };
-    match engine.docker.remove_container(&member.id, Some(options)).await {
+    match engine.docker.remove_container(id, Some(options)).await {
         Err(error) if !is_missing(&error) => Err(fault("remove container", &error)),
         _ => Ok(()),
     }

@@ -236,6 +236,16 @@ fn a_dead_container_outweighs_how_the_agent_ended() {
             Cause::SandboxLost,
         ),
         (
+            // The engine went down, and everything with it.
+            assay_engine::Evidence {
+                init: Some(dead(255, false)),
+                proxy: Some(dead(255, false)),
+                main: Some(dead(255, false)),
+                ..Default::default()
+            },
+            Cause::SandboxLost,
+        ),
+        (
             assay_engine::Evidence {
                 gone: true,
                 ..Default::default()

@@ -21,8 +21,12 @@ impl<E: Engine> Driver<E> {
     /// Checks until it passes, or fails as often as it may.
     pub(super) async fn check_health(&mut self, live: &Live, check: &Healthcheck) -> Result<(), Halt> {
         let start = tokio::time::Instant::now();
-        // The number is part of an execution's name; after a restart counting begins beyond those that were run.
-        let mut number = if self.adopting { ADOPTED_NUMBERS } else { 0 };
+        // The number is part of an execution's name; each worker counts beyond those that were run before it.
+        let mut number = if self.adopting {
+            self.assignment.fence.0.saturating_mul(NUMBERS_OF_A_WORKER)
+        } else {
+            0
+        };
         let mut failures = 0;
         loop {
             let job = Job::shell(
@@ -60,4 +64,4 @@ fn pause(check: &Healthcheck, early: bool) -> Duration {
     })
 }
 
-const ADOPTED_NUMBERS: u32 = 1_000_000;
+const NUMBERS_OF_A_WORKER: u64 = 1_000_000;

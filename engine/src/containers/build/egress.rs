@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     BuildNetwork, BuildProxy, Error, SandboxRef,
-    containers::{Containers, labels::Identity, living, remove, start, within},
+    containers::{Containers, death, labels::Identity, living, remove, start, within},
 };
 
 /// Longest wait for init and proxy.
@@ -75,6 +75,15 @@ impl Network {
             ],
             Self::Sandbox { init, .. } => vec![("networkmode", format!("container:{}", init.id))],
         }
+    }
+
+    /// Is everything alive that was started?
+    pub(super) async fn is_whole(&self, engine: &Containers) -> Result<bool, Error> {
+        let Self::Sandbox { name, .. } = self else {
+            return Ok(true);
+        };
+        let state = death::evidence(engine, *name).await?;
+        Ok(!state.gone && state.init.is_none() && state.proxy.is_none())
     }
 
     /// Removes what was started.
