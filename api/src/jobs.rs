@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{App, Shared, dice},
+    evidence,
     metrics::Ended,
     refusal::Refusal,
     store::{
@@ -29,10 +30,13 @@ pub async fn close_lost(app: &App) -> Result<usize, Refusal> {
                 continue;
             };
             let detail = "no worker held the lease for two lease times";
+            // What cannot be read now is not worth keeping the run from its next attempt.
+            let streamed = evidence::accounts(app, *attempt).await.unwrap_or_default();
             let end = End {
                 cause: Cause::Lost,
                 detail,
                 report: None,
+                streamed: &streamed,
                 dice: dice()?,
             };
             close(&mut tx, *attempt, row, &end).await?;

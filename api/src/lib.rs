@@ -10,6 +10,7 @@ pub mod cmd;
 pub mod code;
 pub mod config;
 pub mod deadline;
+pub mod evidence;
 pub mod extract;
 pub mod jobs;
 pub mod key;

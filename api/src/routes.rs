@@ -54,6 +54,7 @@ fn attempts() -> OpenApiRouter<Shared> {
         .routes(routes!(attempts::events, worker::events::append))
         .routes(routes!(output::read, worker::output::append))
         .routes(routes!(output::list))
+        .routes(routes!(worker::accounts::read))
         .routes(routes!(attempts::artifacts, worker::artifacts::announce))
         .routes(routes!(worker::report::report))
 }

@@ -6,7 +6,7 @@ use assay_core::{
     digest::Digest,
     id::{AttemptId, EvaluationId, RunId},
     limits::LimitSettings,
-    phase::Phase,
+    wire::channel::Channel,
     wire::people::{
         Agent, Artifact, Attempt, Evaluation, Event, Key, NewAgent, NewEvaluation, NewKey, NewTask,
         NewUpload, Output, Page, Run, Task, Upload, Version,
@@ -189,12 +189,13 @@ impl Api {
     pub async fn output(
         &self,
         id: AttemptId,
-        (step, phase, stream): (u32, Phase, assay_core::control::runner::Stream),
+        (step, channel): (u32, Channel),
         offset: u64,
     ) -> Result<Stretch, Error> {
         let path = format!(
-            "/v1/attempts/{id}/output?step={step}&phase={phase}&stream={}&offset={offset}",
-            stream.name()
+            "/v1/attempts/{id}/output?step={step}&phase={}&stream={}&offset={offset}",
+            channel.phase(),
+            channel.stream()
         );
         let request = Request::builder()
             .uri(format!("{}{path}", self.profile.api))

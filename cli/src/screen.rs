@@ -81,16 +81,17 @@ impl Screen {
     }
 }
 
-/// A table without lines, as wide as its content.
+/// A table without lines, as wide as its content; an empty head is left out.
 pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
-    let head = head.iter().map(|word| word.to_uppercase()).collect();
+    let head: Vec<String> = head.iter().map(|word| word.to_uppercase()).collect();
+    let head = Some(head).filter(|head| !head.is_empty());
     // A cell is one line, whatever a task or an agent put into its name.
     let plain = |row: Vec<String>| {
         row.iter()
             .map(|cell| harmless(cell).replace(['\n', '\t'], " "))
             .collect()
     };
-    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows.into_iter().map(plain)).collect();
+    let rows: Vec<Vec<String>> = head.into_iter().chain(rows.into_iter().map(plain)).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column| {
         rows.iter()

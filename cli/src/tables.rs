@@ -59,11 +59,12 @@ pub fn evaluations(evaluations: &[Evaluation]) -> String {
     screen::table(&head, rows.collect())
 }
 
-/// Lines of the proxy's audit as a table.
-pub fn audit(lines: &[AuditLine]) -> String {
+/// Lines of the proxy's audit as a table; without its head where they go on one that is printed already.
+pub fn audit(lines: &[AuditLine], with_head: bool) -> String {
     let head = [
         "time", "phase", "kind", "host", "model", "decision", "reason", "status", "cost usd",
     ];
+    let head = if with_head { &head[..] } else { &[] };
     let dash = || "–".to_owned();
     let rows = lines.iter().map(|line| {
         let time = line
@@ -85,7 +86,7 @@ pub fn audit(lines: &[AuditLine]) -> String {
             line.cost.map_or_else(dash, usd),
         ]
     });
-    screen::table(&head, rows.collect())
+    screen::table(head, rows.collect())
 }
 
 /// The word of a decision.

@@ -5,6 +5,8 @@
 //! nothing can be billed, or unresolved, which counts as spent in full. Every change is an [`Entry`] of the proxy's
 //! write-ahead log; [`Book::replay`] rebuilds the account from them.
 
+pub mod log;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -166,6 +168,8 @@ pub struct Account {
     /// Settled, reserved and unresolved.
     tokens: u64,
     parallel: u32,
+    bills: Bill,
+    provider_errors: u64,
     frozen: bool,
 }
 
@@ -240,8 +244,6 @@ pub struct Book {
     accounts: BTreeMap<EgressPhase, Account>,
     open: BTreeMap<u64, Open>,
     last: u64,
-    bills: Bill,
-    provider_errors: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -330,17 +332,32 @@ impl Book {
 
     /// The sums over all phases. Refusals and file lengths are the proxy's to fill in.
     pub fn ledger(&self) -> Ledger {
-        let sum = |part: fn(&Account) -> PicoUsd| self.accounts.values().map(part).sum();
+        self.ledger_of(|_| true)
+    }
+
+    /// The sums over the phases that are wanted.
+    pub fn ledger_of(&self, wanted: impl Fn(EgressPhase) -> bool) -> Ledger {
+        let accounts: Vec<&Account> = self
+            .accounts
+            .iter()
+            .filter(|(phase, _)| wanted(**phase))
+            .map(|(_, account)| account)
+            .collect();
+        let money = |part: fn(&Account) -> PicoUsd| accounts.iter().map(|account| part(account)).sum();
+        let count = |part: fn(&Account) -> u64| {
+            let parts = accounts.iter().map(|account| part(account));
+            parts.fold(0, u64::saturating_add)
+        };
         Ledger {
-            budget: sum(|account| account.grant.budget),
-            settled: sum(|account| account.settled),
-            reserved: sum(|account| account.reserved),
-            unresolved: sum(|account| account.unresolved),
-            requests: self.accounts.values().map(|account| account.requests).sum(),
-            provider_errors: self.provider_errors,
-            input_tokens: self.bills.input_tokens,
-            cached_tokens: self.bills.cached_tokens,
-            output_tokens: self.bills.output_tokens,
+            budget: money(|account| account.grant.budget),
+            settled: money(|account| account.settled),
+            reserved: money(|account| account.reserved),
+            unresolved: money(|account| account.unresolved),
+            requests: count(|account| account.requests),
+            provider_errors: count(|account| account.provider_errors),
+            input_tokens: count(|account| account.bills.input_tokens),
+            cached_tokens: count(|account| account.bills.cached_tokens),
+            output_tokens: count(|account| account.bills.output_tokens),
             ..Ledger::default()
         }
     }
@@ -382,20 +399,21 @@ impl Book {
                 account.frozen |= bill.cost > open.amount;
                 let billed = bill.input_tokens.saturating_add(bill.output_tokens);
                 account.tokens = account.tokens.saturating_sub(open.tokens).saturating_add(billed);
-                self.bills.input_tokens = self.bills.input_tokens.saturating_add(bill.input_tokens);
-                self.bills.cached_tokens = self.bills.cached_tokens.saturating_add(bill.cached_tokens);
-                self.bills.output_tokens = self.bills.output_tokens.saturating_add(bill.output_tokens);
+                let bills = &mut account.bills;
+                bills.input_tokens = bills.input_tokens.saturating_add(bill.input_tokens);
+                bills.cached_tokens = bills.cached_tokens.saturating_add(bill.cached_tokens);
+                bills.output_tokens = bills.output_tokens.saturating_add(bill.output_tokens);
             }
             Entry::Release { id, provider_error } => {
                 if let Some((account, open)) = self.take(*id) {
                     account.tokens = account.tokens.saturating_sub(open.tokens);
-                    self.provider_errors += u64::from(*provider_error);
+                    account.provider_errors += u64::from(*provider_error);
                 }
             }
             Entry::Unresolved { id, provider_error } => {
                 if let Some((account, open)) = self.take(*id) {
                     account.unresolved += open.amount;
-                    self.provider_errors += u64::from(*provider_error);
+                    account.provider_errors += u64::from(*provider_error);
                 }
             }
         }

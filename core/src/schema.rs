@@ -1,4 +1,4 @@
-//! Schemas of the types that are one string in JSON. Everything else derives its schema where it is declared.
+//! Schemas of the types that are one string in JSON, or two. Everything else derives its schema where it is declared.
 
 use utoipa::{
     PartialSchema, ToSchema,
@@ -11,6 +11,7 @@ use crate::{
     money::PicoUsd,
     price::ModelSlug,
     upstream::Secret,
+    wire::channel::Channel,
 };
 
 macro_rules! texts {
@@ -35,3 +36,25 @@ texts! {
     ModelSlug, Some("^[a-z0-9][a-z0-9._:/-]*$"), "The exact name of a model, e.g. `openai/gpt-5-mini`; no alias, preset or router.";
     Secret, None, "A value that no log shows.";
 }
+
+impl PartialSchema for Channel {
+    fn schema() -> RefOr<Schema> {
+        let word = |about| {
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .description(Some(about))
+        };
+        ObjectBuilder::new()
+            .description(Some("What a stored stream holds."))
+            .property("phase", word("The phase, or `proxy` or `verifier_proxy`."))
+            .required("phase")
+            .property(
+                "stream",
+                word("`stdout` or `stderr`; of a proxy `audit` or `ledger`."),
+            )
+            .required("stream")
+            .into()
+    }
+}
+
+impl ToSchema for Channel {}

@@ -2,6 +2,7 @@
 //!
 //! Additive only: fields are added with a default, unknown fields are ignored, words are `snake_case`, times RFC 3339.
 
+pub mod channel;
 pub mod people;
 pub mod worker;
 

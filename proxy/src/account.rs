@@ -200,7 +200,6 @@ mod tests {
     use assay_core::{clock::SystemClock, ledger::Grant};
 
     use super::*;
-    use crate::log;
 
     fn account(folder: &tempfile::TempDir) -> Arc<Account> {
         let grant = Grant {
@@ -248,7 +247,7 @@ mod tests {
             ..Bill::default()
         });
         let _open = reserve(&account).unwrap();
-        let entries = log::read(&std::fs::read(folder.path().join("log")).unwrap());
+        let entries = assay_core::ledger::log::read(&std::fs::read(folder.path().join("log")).unwrap());
         let mut replayed = Book::replay(&entries);
         assert_eq!(replayed.ledger().reserved.pico(), 200);
         assert_eq!(replayed.close().len(), 1);

@@ -12,18 +12,10 @@ use std::{
     },
 };
 
-use assay_core::{clock::Clock, ledger::Entry};
-use serde::{Deserialize, Serialize};
-
-/// One line of the log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
-    /// RFC 3339, UTC.
-    pub time: String,
-    /// What the account did.
-    #[serde(flatten)]
-    pub entry: Entry,
-}
+use assay_core::{
+    clock::Clock,
+    ledger::{Entry, log::Line},
+};
 
 /// Writes the log.
 pub struct Log {
@@ -83,17 +75,12 @@ impl Log {
     }
 }
 
-/// Reads a log back. Stops at a line that was cut off by a crash.
-pub fn read(text: &[u8]) -> Vec<Entry> {
-    text.split(|byte| *byte == b'\n')
-        .map_while(|line| serde_json::from_slice::<Line>(line).ok())
-        .map(|line| line.entry)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use assay_core::{clock::SystemClock, ledger::Bill};
+    use assay_core::{
+        clock::SystemClock,
+        ledger::{Bill, log::read},
+    };
 
     use super::*;
 

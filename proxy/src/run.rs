@@ -6,7 +6,7 @@ use assay_core::{
     clock::Clock,
     control::proxy::{AuditLine, Decision, Ledger},
     digest::hex,
-    ledger::Book,
+    ledger::{self, Book},
     phase::EgressPhase,
 };
 use tokio::{
@@ -20,7 +20,6 @@ use crate::{
     control::{self, Control, Role},
     dns::Families,
     listen::{self, Addresses, Bound},
-    log,
     serving::{self, Serving},
     state::{self, Identity, Life, StateDir},
 };
@@ -215,7 +214,7 @@ fn routed_families() -> Families {
 fn report(state: &StateDir, identity: &Identity) -> (Ledger, EgressPhase) {
     let text = |path: PathBuf| std::fs::read(path).unwrap_or_default();
     let (log_bytes, audit_bytes) = (text(state.log()), text(state.audit()));
-    let mut book = Book::replay(&log::read(&log_bytes));
+    let mut book = Book::replay(&ledger::log::read(&log_bytes));
     book.close();
     let mut ledger = Ledger {
         log_bytes: log_bytes.len() as u64,

@@ -39,7 +39,7 @@ use self::{journal::Journal, live::Live};
 use crate::{
     evidence::{Command, Evidence},
     next::next,
-    output::ship::Shipper,
+    output::{follow::Follower, ship::Shipper},
     platform::{self, Platform},
     row::Row,
 };
@@ -123,6 +123,8 @@ pub struct Driver<E> {
     files: Option<assay_core::archive::Files>,
     live: Option<Arc<Live>>,
     output: Option<Shipper>,
+    /// Carries away what the proxy of the agent's sandbox writes down.
+    records: Option<Follower>,
     /// The phase under way was begun by a worker before this one.
     adopting: bool,
     /// The account of the sandbox in use when the phase began.
@@ -146,6 +148,7 @@ impl<E: Engine> Driver<E> {
             files: None,
             live: None,
             output: None,
+            records: None,
             adopting: assignment
                 .adopted
                 .as_ref()

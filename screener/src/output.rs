@@ -3,6 +3,7 @@
 //! Draining never waits for the API. What comes after the head is held back as a ring and stored when the phase
 //! ends; what lies between is a gap that is told.
 
+pub mod follow;
 pub mod ship;
 
 use std::collections::VecDeque;

@@ -5,12 +5,11 @@ pub mod transfer;
 use std::{future::Future, time::Duration};
 
 use assay_core::{
-    control::runner::Stream,
     id::{AttemptId, Fence, WorkerId},
-    phase::Phase,
     upstream::Secret,
+    wire::channel::Channel,
     wire::worker::{
-        ArtifactUpload, Beat, Beaten, Claim, Claimed, Handoff, OrphanVerdicts, Orphans, PostEvents,
+        Accounts, ArtifactUpload, Beat, Beaten, Claim, Claimed, Handoff, OrphanVerdicts, Orphans, PostEvents,
         PutArtifact, Register, Registered, Report,
     },
 };
@@ -116,6 +115,18 @@ impl Platform {
             .await
     }
 
+    /// Asks what the streamed logs of the attempt's proxies say.
+    pub async fn accounts(&self, attempt: AttemptId, fence: Fence) -> Result<Accounts, Error> {
+        let url = format!("{}/v1/attempts/{attempt}/accounts?fence={fence}", self.base);
+        let call = || async {
+            self.client
+                .json(Method::GET, &url, Some(self.key.expose()), None::<&()>)
+                .await
+                .map_err(lost_or)
+        };
+        retry(SHORT, call).await
+    }
+
     /// Stores a chunk of output.
     pub async fn output(&self, place: &OutputPlace, offset: u64, bytes: &Bytes) -> Result<(), Error> {
         let url = format!(
@@ -124,8 +135,8 @@ impl Platform {
             place.attempt,
             place.fence,
             place.step,
-            place.phase,
-            place.stream.name(),
+            place.channel.phase(),
+            place.channel.stream(),
         );
         let call = || async {
             let request = Request::builder()
@@ -174,10 +185,8 @@ pub struct OutputPlace {
     pub fence: Fence,
     /// The step.
     pub step: u32,
-    /// The phase.
-    pub phase: Phase,
     /// The stream.
-    pub stream: Stream,
+    pub channel: Channel,
 }
 
 /// Calls again while the error is transient, for at most `budget`, with growing pauses and jitter.

@@ -173,6 +173,9 @@ async fn another_worker_goes_on_with_the_same_sandbox() {
     );
     world.platform.give(assignment.clone());
     world.platform.wait_for_output("agent/stdout", "begun").await;
+    // The proxy's records are stored while the agent works, not at its end.
+    world.platform.wait_for_output("proxy/audit", "started").await;
+    world.platform.wait_for_output("proxy/ledger", "open").await;
     world.stop_worker().await;
     assert_eq!(world.platform.handed_back(), [assignment.attempt]);
     let sandbox = world.sandboxes().await;
@@ -191,6 +194,17 @@ async fn another_worker_goes_on_with_the_same_sandbox() {
         report.detail
     );
     assert_eq!(world.platform.output("agent/stdout"), "begun\ndone\n");
+    let audit = world.platform.output("proxy/audit");
+    let numbers: Vec<u64> = audit
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["seq"]
+                .as_u64()
+                .unwrap()
+        })
+        .collect();
+    let expected: Vec<u64> = (1..).take(numbers.len()).collect();
+    assert!(numbers == expected && audit.contains("\"verify\""), "{audit}");
     assert!(world.sandboxes().await.is_empty(), "a sandbox is left behind");
 }
 

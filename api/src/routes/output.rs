@@ -1,10 +1,13 @@
-//! `GET /v1/attempts/{id}/output[s]`: what programs printed.
+//! `GET /v1/attempts/{id}/output[s]`: what programs printed and proxies wrote down.
 
 use std::time::Duration;
 
 use assay_core::{
     id::AttemptId,
-    wire::people::{Output, Page},
+    wire::{
+        channel::Channel,
+        people::{Output, Page},
+    },
 };
 use axum::{
     extract::State,
@@ -13,15 +16,13 @@ use axum::{
 use http::{HeaderName, header};
 
 use crate::{
-    app::{App, Shared},
+    app::Shared,
     code::Code,
+    evidence,
     extract::{Id, Json, Query, Reader},
     refusal::Refusal,
     routes::query,
-    store::{
-        self,
-        outputs::{Body, Chunk, Name},
-    },
+    store::{self, outputs::Name},
 };
 
 /// Which streams of output exist.
@@ -73,14 +74,13 @@ pub async fn read(
     let name = Name {
         attempt: id,
         step: which.step,
-        phase: which.phase,
-        stream: which.stream,
+        channel: channel(&which.phase, &which.stream)?,
     };
     let mut reader = app.wake.reader(id, Duration::from_millis(which.wait_ms));
     let (begin, bytes) = loop {
         // Its end is asked for before its output: what came until then is found.
         let attempt = super::attempts::find(&app, caller.tenant, id).await?;
-        let (begin, bytes) = contiguous(&app, name, which.offset).await?;
+        let (begin, bytes) = evidence::stretch(&app, name, which.offset).await?;
         if !bytes.is_empty() || attempt.finished_at.is_some() || !reader.again().await {
             break (begin, bytes);
         }
@@ -94,42 +94,7 @@ pub async fn read(
     Ok((headers, bytes).into_response())
 }
 
-async fn contiguous(app: &App, name: Name, offset: u64) -> Result<(u64, Vec<u8>), Refusal> {
-    let chunks = store::outputs::after(&app.pool, name, offset, CHUNKS_PER_ANSWER).await?;
-    let Some(first) = chunks.first() else {
-        return Ok((offset, Vec::new()));
-    };
-    let begin = first.offset.max(offset);
-    let mut bytes = Vec::new();
-    for chunk in chunks {
-        let at = begin + u64::try_from(bytes.len()).unwrap_or(0);
-        if chunk.offset > at || bytes.len() >= MAX_ANSWER_BYTES {
-            break;
-        }
-        let skip = usize::try_from(at - chunk.offset).unwrap_or(usize::MAX);
-        bytes.extend_from_slice(content(app, chunk).await?.get(skip..).unwrap_or_default());
-    }
-    Ok((begin, bytes))
+/// The stream of two words of a query.
+pub fn channel(phase: &str, stream: &str) -> Result<Channel, Refusal> {
+    Channel::from_words(phase, stream).map_err(|error| Refusal::invalid(error.to_string()))
 }
-
-async fn content(app: &App, chunk: Chunk) -> Result<Vec<u8>, Refusal> {
-    let key = match chunk.body {
-        Body::Inline(bytes) => return Ok(bytes),
-        Body::Object(key) => key,
-    };
-    let Some(body) = app.objects.get(&key).await? else {
-        tracing::error!(object = %key, "a chunk of output is missing in the object store");
-        return Err(Refusal::internal());
-    };
-    // Every chunk was at most 256 KiB when it was taken.
-    let whole = body
-        .collect()
-        .await
-        .map_err(|error| crate::objects::Error::File(error.into()))?;
-    Ok(whole.to_vec())
-}
-
-/// Rows looked at for one answer.
-const CHUNKS_PER_ANSWER: i64 = 64;
-/// An answer ends with the chunk that reaches this.
-const MAX_ANSWER_BYTES: usize = 1 << 20;

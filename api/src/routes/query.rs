@@ -1,6 +1,6 @@
 //! What query strings may say.
 
-use assay_core::{control::runner::Stream, id::Fence, phase::Phase};
+use assay_core::id::Fence;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -51,18 +51,16 @@ pub struct Streams {
 }
 
 /// Which piece of which stream.
-#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Piece {
     /// The step, from 0.
     #[serde(default)]
     pub step: u32,
-    /// The phase.
-    #[param(inline)]
-    pub phase: Phase,
-    /// Which stream.
-    #[param(inline)]
-    pub stream: Stream,
+    /// The phase, or `proxy` or `verifier_proxy`.
+    pub phase: String,
+    /// `stdout` or `stderr`; of a proxy `audit` or `ledger`.
+    pub stream: String,
     /// The first byte wanted.
     #[serde(default)]
     pub offset: u64,
@@ -72,7 +70,7 @@ pub struct Piece {
 }
 
 /// Which chunk of which stream.
-#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Chunk {
     /// The fence of the lease.
@@ -80,12 +78,19 @@ pub struct Chunk {
     pub fence: Fence,
     /// The step, from 0.
     pub step: u32,
-    /// The phase.
-    #[param(inline)]
-    pub phase: Phase,
-    /// Which stream.
-    #[param(inline)]
-    pub stream: Stream,
+    /// The phase, or `proxy` or `verifier_proxy`.
+    pub phase: String,
+    /// `stdout` or `stderr`; of a proxy `audit` or `ledger`.
+    pub stream: String,
     /// The chunk's first byte's place in the stream.
     pub offset: u64,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Holder {
+    /// The fence of the lease.
+    #[param(inline)]
+    pub fence: Fence,
 }

@@ -1,5 +1,6 @@
 //! The worker's side. Every write carries the fence; 0 rows mean that the lease is lost.
 
+pub mod accounts;
 pub mod artifacts;
 pub mod claim;
 pub mod events;

@@ -1,21 +1,22 @@
 //! Output of programs: immutable chunks, an index row each, small ones inside it.
 
-use assay_core::{control::runner::Stream, id::AttemptId, phase::Phase, wire::people::Output};
+use assay_core::{
+    id::AttemptId,
+    wire::{channel::Channel, people::Output},
+};
 use sqlx::{PgConnection, PgPool};
 
-use super::{Error, big, count, small, word};
+use super::{Error, big, count, small};
 
-/// One stream of one phase.
+/// One stream of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Name {
     /// The attempt.
     pub attempt: AttemptId,
     /// The step, from 0.
     pub step: u32,
-    /// The phase.
-    pub phase: Phase,
     /// Which stream.
-    pub stream: Stream,
+    pub channel: Channel,
 }
 
 impl Name {
@@ -50,8 +51,8 @@ pub async fn end(pool: &PgPool, name: Name) -> Result<u64, Error> {
         "SELECT bytes FROM output_streams WHERE attempt = $1 AND step = $2 AND phase = $3 AND stream = $4",
         name.attempt.0,
         name.step(),
-        name.phase.name(),
-        name.stream.name()
+        name.channel.phase(),
+        name.channel.stream()
     )
     .fetch_optional(pool)
     .await?;
@@ -65,8 +66,8 @@ pub async fn append(conn: &mut PgConnection, name: Name, end: u64, chunk: &Chunk
          ON CONFLICT (attempt, step, phase, stream) DO UPDATE SET bytes = EXCLUDED.bytes WHERE s.bytes = $6",
         name.attempt.0,
         name.step(),
-        name.phase.name(),
-        name.stream.name(),
+        name.channel.phase(),
+        name.channel.stream(),
         big(chunk.offset + chunk.length),
         big(end),
     )
@@ -84,8 +85,8 @@ pub async fn append(conn: &mut PgConnection, name: Name, end: u64, chunk: &Chunk
            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"#,
         name.attempt.0,
         name.step(),
-        name.phase.name(),
-        name.stream.name(),
+        name.channel.phase(),
+        name.channel.stream(),
         big(chunk.offset),
         i32::try_from(chunk.length).unwrap_or(i32::MAX),
         inline,
@@ -108,8 +109,8 @@ pub async fn after(pool: &PgPool, name: Name, offset: u64, limit: i64) -> Result
            ORDER BY "offset" LIMIT $6"#,
         name.attempt.0,
         name.step(),
-        name.phase.name(),
-        name.stream.name(),
+        name.channel.phase(),
+        name.channel.stream(),
         big(offset),
         limit
     )
@@ -144,19 +145,12 @@ pub async fn streams(pool: &PgPool, attempt: AttemptId) -> Result<Vec<Output>, E
         .map(|row| {
             Ok(Output {
                 step: small("output_streams.step", row.step.into())?,
-                phase: word("output_streams.phase", &row.phase, Phase::from_name)?,
-                stream: word("output_streams.stream", &row.stream, stream_of)?,
+                channel: Channel::from_words(&row.phase, &row.stream)
+                    .map_err(|error| Error::corrupt("output_streams.stream", error.to_string()))?,
                 bytes: count(row.bytes),
             })
         })
         .collect::<Result<Vec<_>, Error>>()?;
-    streams.sort_by_key(|output| (output.step, output.phase, output.stream.name()));
+    streams.sort_by_key(|output| (output.step, output.channel));
     Ok(streams)
-}
-
-/// The stream of that name.
-pub fn stream_of(name: &str) -> Option<Stream> {
-    [Stream::Stdout, Stream::Stderr]
-        .into_iter()
-        .find(|stream| stream.name() == name)
 }

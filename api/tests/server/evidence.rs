@@ -3,10 +3,13 @@
 use assay_core::{
     control::runner::Stream,
     digest::Digest,
-    phase::Phase,
+    ledger::{Bill, Book, Entry, Grant, log::Line},
+    money::PicoUsd,
+    phase::{EgressPhase, Phase},
     wire::{
+        channel::{Channel, Record, Sidecar},
         people::{Artifact, Event, Output, Page},
-        worker::{ArtifactUpload, Assignment, NewEvent, PostEvents, Progress, PutArtifact, output_key},
+        worker::{Accounts, ArtifactUpload, Assignment, NewEvent, PostEvents, Progress, PutArtifact},
     },
 };
 use assay_runtime::client::{self, Error};
@@ -92,13 +95,30 @@ async fn an_adopter_learns_how_far_the_attempt_is() {
         (progress.seq, progress.generation, progress.phase),
         (4, 3, Some(Phase::Agent))
     );
-    assert_eq!(progress.output[&output_key(0, Phase::Agent, Stream::Stdout)], 5);
+    assert_eq!(
+        progress.output[&Channel::Printed(Phase::Agent, Stream::Stdout).key(0)],
+        5
+    );
 }
 
 pub async fn put_output(stage: &Stage, held: &Assignment, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+    let channel = Channel::Printed(Phase::Agent, Stream::Stdout);
+    put_stream(stage, held, channel, offset, bytes).await
+}
+
+async fn put_stream(
+    stage: &Stage,
+    held: &Assignment,
+    channel: Channel,
+    offset: u64,
+    bytes: &[u8],
+) -> Result<(), Error> {
     let path = format!(
-        "/v1/attempts/{}/output?fence={}&step=0&phase=agent&stream=stdout&offset={offset}",
-        held.attempt, held.fence
+        "/v1/attempts/{}/output?fence={}&step=0&phase={}&stream={}&offset={offset}",
+        held.attempt,
+        held.fence,
+        channel.phase(),
+        channel.stream()
     );
     let chunk = Some(("application/octet-stream", bytes.to_vec()));
     let key = Some(stage.worker_key.as_str());
@@ -202,5 +222,94 @@ async fn artifacts_go_up_by_presigned_urls_that_take_their_bytes_alone() {
     assert_eq!(
         stage.get_url(&held.task.url).await.len(),
         usize::try_from(held.task.size_bytes).unwrap()
+    );
+}
+
+/// A write-ahead log: the agent's purse has a bill of 70 and a request without an end of 20, the verifier's a bill of 5.
+fn proxy_log() -> Vec<u8> {
+    let reserve = |id, phase, amount| Entry::Reserve {
+        id,
+        phase,
+        model: "a/model".parse().unwrap(),
+        amount: PicoUsd::from_pico(amount),
+        tokens: 10,
+    };
+    let settle = |id, cost| Entry::Settle {
+        id,
+        bill: Bill {
+            cost: PicoUsd::from_pico(cost),
+            output_tokens: 3,
+            ..Bill::default()
+        },
+    };
+    let phases = [EgressPhase::Agent, EgressPhase::Verify].map(|phase| (phase, Grant::default()));
+    let entries = [
+        Book::open(phases.into(), "test".to_owned()).1,
+        reserve(1, EgressPhase::Agent, 80),
+        settle(1, 70),
+        reserve(2, EgressPhase::Agent, 20),
+        reserve(3, EgressPhase::Verify, 9),
+        settle(3, 5),
+    ];
+    let line = |entry| {
+        let time = String::new();
+        serde_json::to_string(&Line { time, entry }).unwrap() + "\n"
+    };
+    entries.into_iter().map(line).collect::<String>().into_bytes()
+}
+
+/// Stores a write-ahead log that shows so many pico-USD as settled for the agent.
+pub async fn put_settled(stage: &Stage, held: &Assignment, pico: u64) {
+    let log = String::from_utf8(proxy_log()).unwrap();
+    let (bill, new) = (PicoUsd::from_pico(70), PicoUsd::from_pico(pico));
+    let (bill, new): (String, String) = [bill, new].map(|amount| format!("\"cost\":\"{amount}\"")).into();
+    assert!(log.contains(&bill), "{log}");
+    let channel = Channel::Proxy(Sidecar::Main, Record::Ledger);
+    put_stream(stage, held, channel, 0, log.replace(&bill, &new).as_bytes())
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_streamed_log_tells_the_account_of_a_sandbox_that_cannot_be_asked() {
+    let Some(stage) = stage().await else { return };
+    let held = held(&stage).await;
+    let log = proxy_log();
+    let channel = Channel::Proxy(Sidecar::Main, Record::Ledger);
+    // In two pieces, one of them in the middle of a line, the second one told twice as after an adoption.
+    put_stream(&stage, &held, channel, 0, &log[..100]).await.unwrap();
+    put_stream(&stage, &held, channel, 50, &log[50..]).await.unwrap();
+    put_stream(&stage, &held, channel, 50, &log[50..]).await.unwrap();
+    let path = |fence: u64| format!("/v1/attempts/{}/accounts?fence={fence}", held.attempt);
+    let ask = async |fence| -> Result<Accounts, Error> {
+        stage
+            .call_as(&stage.worker_key, Method::GET, &path(fence), None::<&()>)
+            .await
+    };
+    let accounts = ask(held.fence.0).await.unwrap();
+    let money =
+        |ledger: &assay_core::control::proxy::Ledger| (ledger.settled.pico(), ledger.unresolved.pico());
+    assert_eq!(
+        (money(&accounts.agent), money(&accounts.verifier)),
+        ((70, 20), (5, 0))
+    );
+    assert_eq!((accounts.agent.requests, accounts.agent.output_tokens), (2, 3));
+    assert_eq!(code(ask(held.fence.0 + 1).await), "stale_fence");
+    let list = format!("/v1/attempts/{}/outputs", held.attempt);
+    let streams: Page<Output> = stage.get(&list).await.unwrap();
+    assert_eq!(
+        (streams.items[0].channel, streams.items[0].bytes),
+        (channel, log.len() as u64)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_nobody_writes_is_refused_by_name() {
+    let Some(stage) = stage().await else { return };
+    let held = held(&stage).await;
+    let path = format!("/v1/attempts/{}/output?phase=proxy&stream=stdout", held.attempt);
+    assert_eq!(
+        code(stage.get::<serde_json::Value>(&path).await),
+        "invalid_request"
     );
 }

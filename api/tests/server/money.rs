@@ -10,7 +10,7 @@ use assay_core::{
 use rust_decimal::{Decimal, prelude::ToPrimitive as _};
 
 use crate::{
-    stage::{Stage, stage, together},
+    stage::{Stage, eventually, stage, together},
     work::{ledger, report},
 };
 
@@ -108,4 +108,28 @@ async fn a_bill_above_the_grant_is_not_the_tenants() {
         (purse(&stage, 0).await, purse(&stage, 2).await),
         ((0, 5), (0, RUN))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_nobody_holds_costs_its_grant_or_what_its_log_shows_beyond_it() {
+    let Some(stage) = stage().await else { return };
+    // The verifier has no grant here, and its log shows a bill of 5.
+    for (settled, cost) in [(RUN / 2, RUN + 5), (RUN + 7, RUN + 7 + 5)] {
+        let evaluation = stage.submit(&funded(&stage, 1, None).await).await;
+        let worker = stage.register("w").await;
+        let held = stage.claim(worker, 1).await.pop().unwrap();
+        crate::evidence::put_settled(&stage, &held, settled).await;
+        stage.expire_leases(120_001).await;
+        eventually("the attempt is closed as lost", || async {
+            stage.runs(&evaluation).await[0].cause == Some(Cause::Lost)
+        })
+        .await;
+        assert_eq!(stage.evaluation(&evaluation).await.cost.pico(), cost);
+        let again = stage.claim(worker, 1).await;
+        assert!(again.is_empty(), "it waits for its back-off");
+        stage.forget_back_off().await;
+        let second = stage.claim(worker, 1).await.pop().unwrap();
+        spend(&stage, &second, Cause::Completed, 0).await;
+    }
+    assert_eq!(purse(&stage, 0).await, (0, 2 * RUN + 17));
 }

@@ -5,11 +5,13 @@ use std::{collections::BTreeMap, io::Write as _, time::Duration};
 use assay_core::{
     control::{proxy::AuditLine, runner::Stream},
     id::AttemptId,
-    phase::Phase,
-    wire::people::{Output, Run},
+    wire::{
+        channel::{Channel, Record, Sidecar},
+        people::{Output, Run},
+    },
 };
 
-use super::{Context, get};
+use super::Context;
 use crate::{
     api::Api,
     args::{LogsArgs, StreamName},
@@ -29,7 +31,7 @@ pub(super) async fn logs(context: &Context, args: &LogsArgs) -> Result<(), Error
 }
 
 async fn output(context: &Context, api: &Api, args: &LogsArgs) -> Result<(), Error> {
-    let mut printed: BTreeMap<(AttemptId, u32, Phase, &'static str), u64> = BTreeMap::new();
+    let mut printed: BTreeMap<(AttemptId, u32, Channel), u64> = BTreeMap::new();
     let mut last = None;
     let (mut followed, mut stored) = (None, 0);
     loop {
@@ -46,7 +48,7 @@ async fn output(context: &Context, api: &Api, args: &LogsArgs) -> Result<(), Err
             is_news = bytes > stored;
             stored = bytes;
             for stream in streams.into_iter().filter(|stream| is_wanted(args, stream)) {
-                let key = (attempt, stream.step, stream.phase, stream.stream.name());
+                let key = (attempt, stream.step, stream.channel);
                 let from = printed.entry(key).or_default();
                 if *from < stream.bytes && last != Some(key) {
                     heading(context, &stream);
@@ -87,13 +89,16 @@ async fn attempt_of(api: &Api, run: &Run, number: Option<u32>) -> Result<Option<
 }
 
 fn is_wanted(args: &LogsArgs, output: &Output) -> bool {
-    let stream = match args.stream {
-        None => true,
-        Some(StreamName::Stdout) => output.stream == Stream::Stdout,
-        Some(StreamName::Stderr) => output.stream == Stream::Stderr,
+    let Channel::Printed(phase, stream) = output.channel else {
+        return false;
     };
-    stream
-        && args.phase.is_none_or(|phase| phase == output.phase)
+    let wanted = match args.stream {
+        None => true,
+        Some(StreamName::Stdout) => stream == Stream::Stdout,
+        Some(StreamName::Stderr) => stream == Stream::Stderr,
+    };
+    wanted
+        && args.phase.is_none_or(|wanted| wanted == phase)
         && args.step.is_none_or(|step| step == output.step + 1)
 }
 
@@ -102,8 +107,8 @@ fn heading(context: &Context, output: &Output) {
     context.screen.note(format!(
         "── step {} · {} · {}",
         output.step + 1,
-        output.phase,
-        output.stream.name()
+        output.channel.phase(),
+        output.channel.stream()
     ));
 }
 
@@ -115,16 +120,15 @@ async fn copy(
     from: u64,
 ) -> Result<u64, Error> {
     let mut offset = from;
+    let is_stderr = matches!(output.channel, Channel::Printed(_, Stream::Stderr));
     while offset < output.bytes {
-        let stretch = api
-            .output(attempt, (output.step, output.phase, output.stream), offset)
-            .await?;
+        let stretch = api.output(attempt, (output.step, output.channel), offset).await?;
         if context.screen.json {
             context.screen.document(&serde_json::json!({
-                "step": output.step + 1, "phase": output.phase, "stream": output.stream.name(),
+                "step": output.step + 1, "phase": output.channel.phase(), "stream": output.channel.stream(),
                 "offset": offset, "text": String::from_utf8_lossy(&stretch.bytes),
             }))?;
-        } else if output.stream == Stream::Stderr && !context.screen.is_terminal {
+        } else if is_stderr && !context.screen.is_terminal {
             std::io::stderr().write_all(&stretch.bytes).unwrap_or_default();
         } else {
             context.screen.untrusted(&stretch.bytes)?;
@@ -138,48 +142,69 @@ async fn copy(
 }
 
 async fn audit(context: &Context, api: &Api, args: &LogsArgs) -> Result<(), Error> {
+    let mut audits = Audits::default();
+    let mut told = false;
     loop {
+        // The state is asked for before the lines: what was decided until the end is printed then.
         let run = api.run(args.run).await?;
         let lines = match attempt_of(api, &run, args.attempt).await? {
-            Some(attempt) => audit_lines(api, attempt).await?,
+            Some(attempt) => audits.read(api, attempt).await?,
             None => Vec::new(),
         };
+        if context.screen.json {
+            lines.iter().try_for_each(|line| context.screen.document(line))?;
+        } else if !lines.is_empty() {
+            context.screen.line(tables::audit(&lines, !told))?;
+        }
+        told |= !lines.is_empty();
         if is_ended(run.state) || !args.follow {
-            if context.screen.json {
-                return lines.iter().try_for_each(|line| context.screen.document(line));
+            if !told && !context.screen.json {
+                context.screen.note("the proxy decided nothing so far");
             }
-            if lines.is_empty() {
-                context
-                    .screen
-                    .note("the proxy decided nothing so far; its audit is stored when the attempt ends");
-                return Ok(());
-            }
-            return context.screen.line(tables::audit(&lines));
+            return Ok(());
         }
         tokio::time::sleep(BETWEEN_LOOKS).await;
     }
 }
 
-/// The audit of an attempt, over all its sandboxes. A line that cannot be read is left out.
+/// The audit of an attempt so far, over all its sandboxes.
 pub(super) async fn audit_lines(api: &Api, attempt: AttemptId) -> Result<Vec<AuditLine>, Error> {
-    let artifacts = api.artifacts(attempt).await?;
-    let mut lines = Vec::new();
-    for artifact in artifacts.iter().filter(|artifact| is_audit(&artifact.name)) {
-        let content = get::read(api, std::slice::from_ref(artifact), &artifact.name)
-            .await?
-            .unwrap_or_default();
-        let text = String::from_utf8_lossy(&content);
-        lines.extend(
-            text.lines()
-                .filter_map(|line| serde_json::from_str::<AuditLine>(line).ok()),
-        );
-    }
-    Ok(lines)
+    Audits::default().read(api, attempt).await
 }
 
-/// `audit.jsonl`, and with a prefix those of the other sandboxes of an attempt.
-fn is_audit(name: &str) -> bool {
-    name == "audit.jsonl" || name.strip_suffix("-audit.jsonl").is_some()
+/// How much of each audit was read, and the line that is not whole yet.
+#[derive(Debug, Default)]
+struct Audits(BTreeMap<(AttemptId, u32, Sidecar), (u64, Vec<u8>)>);
+
+impl Audits {
+    /// The lines that came since. One that cannot be read is left out.
+    async fn read(&mut self, api: &Api, attempt: AttemptId) -> Result<Vec<AuditLine>, Error> {
+        let mut lines = Vec::new();
+        for stream in api.outputs(attempt, 0, Duration::ZERO).await? {
+            let Channel::Proxy(sidecar, Record::Audit) = stream.channel else {
+                continue;
+            };
+            let (offset, rest) = self.0.entry((attempt, stream.step, sidecar)).or_default();
+            while *offset < stream.bytes {
+                let stretch = api
+                    .output(attempt, (stream.step, stream.channel), *offset)
+                    .await?;
+                if stretch.next_offset <= *offset {
+                    break;
+                }
+                rest.extend_from_slice(&stretch.bytes);
+                *offset = stretch.next_offset;
+            }
+            let whole = rest
+                .iter()
+                .rposition(|byte| *byte == b'\n')
+                .map_or(0, |end| end + 1);
+            let text: Vec<u8> = rest.drain(..whole).collect();
+            let parsed = text.split(|byte| *byte == b'\n');
+            lines.extend(parsed.filter_map(|line| serde_json::from_slice::<AuditLine>(line).ok()));
+        }
+        Ok(lines)
+    }
 }
 
 /// How long the API may keep us waiting for output.

@@ -242,6 +242,39 @@ impl Ledger {
     pub fn cost_max(&self) -> PicoUsd {
         self.settled + self.reserved + self.unresolved
     }
+
+    /// Adds another account to this one.
+    pub fn add(&mut self, other: &Self) {
+        for (total, part) in [
+            (&mut self.budget, other.budget),
+            (&mut self.settled, other.settled),
+            (&mut self.reserved, other.reserved),
+            (&mut self.unresolved, other.unresolved),
+        ] {
+            *total += part;
+        }
+        for (total, part) in [
+            (&mut self.requests, other.requests),
+            (&mut self.refused_requests, other.refused_requests),
+            (&mut self.denied, other.denied),
+            (&mut self.budget_refusals, other.budget_refusals),
+            (&mut self.provider_errors, other.provider_errors),
+            (&mut self.input_tokens, other.input_tokens),
+            (&mut self.cached_tokens, other.cached_tokens),
+            (&mut self.output_tokens, other.output_tokens),
+            (&mut self.log_bytes, other.log_bytes),
+            (&mut self.audit_bytes, other.audit_bytes),
+        ] {
+            *total = total.saturating_add(part);
+        }
+    }
+
+    /// Closes the account of a sandbox that cannot be asked any more: what is not settled of the grant may be spent.
+    pub fn exhaust(&mut self, granted: PicoUsd) {
+        self.budget = granted;
+        self.reserved = PicoUsd::ZERO;
+        self.unresolved = granted.saturating_sub(self.settled);
+    }
 }
 
 /// One line of the audit: one decision. No bodies, no secrets.

@@ -335,10 +335,9 @@ pub struct Event {
 pub struct Output {
     /// The step, from 0.
     pub step: u32,
-    /// The phase.
-    pub phase: Phase,
-    /// `stdout` or `stderr`.
-    pub stream: crate::control::runner::Stream,
+    /// Which one.
+    #[serde(flatten)]
+    pub channel: super::channel::Channel,
     /// Bytes stored so far.
     pub bytes: u64,
 }

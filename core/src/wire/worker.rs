@@ -9,6 +9,7 @@
 //! | `POST /v1/workers/{id}/orphans` | [`Orphans`] | [`OrphanVerdicts`] |
 //! | `POST /v1/attempts/{id}/events` | [`PostEvents`] | 204 |
 //! | `PUT /v1/attempts/{id}/output?fence=&step=&phase=&stream=&offset=` | raw bytes, at most 256 KiB | 204; a repeated chunk is ignored |
+//! | `GET /v1/attempts/{id}/accounts?fence=` | – | [`Accounts`] |
 //! | `POST /v1/attempts/{id}/artifacts` | [`PutArtifact`] | [`ArtifactUpload`] |
 //! | `POST /v1/attempts/{id}/report` | [`Report`] | 204 |
 //!
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     agent::Contract,
     cause::Cause,
-    control::{proxy::Ledger, runner::Stream},
+    control::proxy::Ledger,
     digest::Digest,
     id::{AttemptId, EvaluationId, Fence, RunId, SandboxId, TenantId, WorkerId},
     limits::LimitSettings,
@@ -157,7 +158,7 @@ pub struct Progress {
     pub generation: u64,
     /// The last event's number.
     pub seq: u64,
-    /// Bytes of output stored so far: `step/phase/stream` to offset.
+    /// Bytes stored so far, by [`Channel::key`](super::channel::Channel::key).
     pub output: BTreeMap<String, u64>,
     /// What the driver must remember between phases, its own JSON.
     pub memo: serde_json::Value,
@@ -295,6 +296,16 @@ pub struct Report {
     pub usage: ResourceUse,
 }
 
+/// What the streamed logs of an attempt's proxies say: all that is known of a sandbox that is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Accounts {
+    /// Of the phases before the verifier's. A request without an end counts as unresolved.
+    pub agent: Ledger,
+    /// Of the verifier's phases.
+    pub verifier: Ledger,
+}
+
 /// What a sandbox used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -305,9 +316,4 @@ pub struct ResourceUse {
     pub memory_peak_bytes: u64,
     /// Kills for memory.
     pub oom_kills: u64,
-}
-
-/// The key under which [`Progress::output`] counts a stream.
-pub fn output_key(step: u32, phase: Phase, stream: Stream) -> String {
-    format!("{step}/{phase}/{}", stream.name())
 }

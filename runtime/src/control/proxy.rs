@@ -9,6 +9,7 @@ use assay_core::{
     },
     id::{Fence, SandboxId},
     phase::EgressPhase,
+    wire::channel::Record,
 };
 use bytes::Bytes;
 use http::Method;
@@ -62,15 +63,13 @@ impl ProxyClient {
         self.json(Method::GET, "/v1/ledger", Bytes::new()).await
     }
 
-    /// The write-ahead log from an offset, at most 1 MiB; empty at its end.
-    pub async fn log(&self, from: u64) -> Result<Bytes, Error> {
-        self.call(Method::GET, &format!("/v1/log?from={from}"), Bytes::new())
-            .await
-    }
-
-    /// The audit from an offset, at most 1 MiB; empty at its end.
-    pub async fn audit(&self, from: u64) -> Result<Bytes, Error> {
-        self.call(Method::GET, &format!("/v1/audit?from={from}"), Bytes::new())
+    /// What it wrote down from an offset on, at most 1 MiB; empty at the end.
+    pub async fn record(&self, record: Record, from: u64) -> Result<Bytes, Error> {
+        let route = match record {
+            Record::Audit => "audit",
+            Record::Ledger => "log",
+        };
+        self.call(Method::GET, &format!("/v1/{route}?from={from}"), Bytes::new())
             .await
     }
 

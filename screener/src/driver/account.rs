@@ -1,13 +1,15 @@
-//! The money of an attempt: differences of a sandbox's account, booked to agent or verifier, and its proofs on disk.
+//! The money of an attempt: differences of a sandbox's account, booked to agent or verifier, and what proves them.
 
-use assay_core::control::proxy::Ledger;
+use std::time::Duration;
+
+use assay_core::{
+    control::proxy::Ledger,
+    wire::{channel::Sidecar, worker::Accounts},
+};
 use assay_engine::Engine;
 
-use super::{
-    Driver, Halt,
-    live::{Live, Proof},
-};
-use crate::evidence::Evidence;
+use super::{Driver, Halt, live::Live};
+use crate::{derive::Place, evidence::Evidence, output::follow::Follower, platform};
 
 impl<E: Engine> Driver<E> {
     /// Reads the account at the end of the agent's phase and books what changed.
@@ -15,7 +17,7 @@ impl<E: Engine> Driver<E> {
         let after = live.ledger().await?;
         let before = self.account.clone();
         let memo = &mut self.row.memo;
-        memo.ledger = sum(&memo.ledger, &difference(&after, &memo.last));
+        memo.ledger.add(&difference(&after, &memo.last));
         memo.ledger.budget = self.assignment.budget;
         memo.last = after.clone();
         Ok(Evidence::Account { before, after })
@@ -25,21 +27,69 @@ impl<E: Engine> Driver<E> {
     pub(super) async fn verifier_account(&mut self, live: &Live, before: &Ledger) -> Result<Ledger, Halt> {
         let after = live.ledger().await?;
         let memo = &mut self.row.memo;
-        memo.verifier_ledger = sum(&memo.verifier_ledger, &difference(&after, before));
+        memo.verifier_ledger.add(&difference(&after, before));
         memo.verifier_ledger.budget = self.assignment.verifier_budget;
         Ok(after)
     }
 
-    /// Copies write-ahead log and audit of a sandbox's proxy to this machine.
-    pub(super) async fn keep_proofs(&self, live: &Live, prefix: &str) -> Result<(), Halt> {
-        tokio::fs::create_dir_all(&self.folder)
-            .await
-            .map_err(super::fetch::local(&self.folder))?;
-        for (proof, name) in [(Proof::Ledger, "ledger.jsonl"), (Proof::Audit, "audit.jsonl")] {
-            live.pull(proof, &self.folder.join(format!("{prefix}{name}")))
-                .await?;
+    /// Begins to carry away what the proxy of a sandbox writes down.
+    pub(super) fn follow_proxy(&self, live: &Live, place: Place) -> Follower {
+        let stream = match place {
+            Place::Main | Place::Build => (0, Sidecar::Main),
+            Place::Verifier(step) => (step, Sidecar::Verifier),
+        };
+        Follower::start(
+            &self.site.platform,
+            live.proxy(),
+            (self.assignment.attempt, self.assignment.fence),
+            stream,
+            self.journal.stored(),
+        )
+    }
+
+    /// Stores what a proxy wrote down last; an event says where that did not work.
+    pub(super) async fn finish_records(&mut self, records: Follower, patience: Duration) -> Result<(), Halt> {
+        if !records.finish(patience).await? {
+            let now = self.site.clock.now();
+            self.journal
+                .note(&self.row, now, "proxy_records_cut", serde_json::Value::Null);
         }
         Ok(())
+    }
+
+    /// Closes the accounts of sandboxes that cannot be asked any more at all that was granted: what their streamed logs
+    /// do not show as settled may have been spent. Nothing was, where no verifier had begun.
+    pub(super) async fn close_accounts(&mut self) -> Result<(), Halt> {
+        let (attempt, fence) = (self.assignment.attempt, self.assignment.fence);
+        let told = match self.site.platform.accounts(attempt, fence).await {
+            Err(platform::Error::Lost) => return Err(Halt::Lost),
+            Err(error) => {
+                tracing::warn!(%error, "the streamed logs cannot be asked");
+                Accounts::default()
+            }
+            Ok(told) => told,
+        };
+        let memo = &mut self.row.memo;
+        memo.ledger = later(&told.agent, &memo.ledger);
+        memo.ledger.exhaust(self.assignment.budget);
+        memo.verifier_ledger = later(&told.verifier, &memo.verifier_ledger);
+        if memo.mode.is_some() {
+            memo.verifier_ledger.exhaust(self.assignment.verifier_budget);
+        }
+        Ok(())
+    }
+}
+
+/// Of two views of one account the one that knows more. Refusals are not in the log.
+fn later(streamed: &Ledger, read: &Ledger) -> Ledger {
+    if streamed.settled < read.settled {
+        return read.clone();
+    }
+    Ledger {
+        refused_requests: read.refused_requests,
+        denied: read.denied,
+        budget_refusals: read.budget_refusals,
+        ..streamed.clone()
     }
 }
 
@@ -63,30 +113,33 @@ fn difference(after: &Ledger, before: &Ledger) -> Ledger {
     }
 }
 
-/// Two accounts as one.
-fn sum(left: &Ledger, right: &Ledger) -> Ledger {
-    Ledger {
-        budget: left.budget + right.budget,
-        settled: left.settled + right.settled,
-        reserved: left.reserved + right.reserved,
-        unresolved: left.unresolved + right.unresolved,
-        requests: left.requests + right.requests,
-        refused_requests: left.refused_requests + right.refused_requests,
-        denied: left.denied + right.denied,
-        budget_refusals: left.budget_refusals + right.budget_refusals,
-        provider_errors: left.provider_errors + right.provider_errors,
-        input_tokens: left.input_tokens + right.input_tokens,
-        cached_tokens: left.cached_tokens + right.cached_tokens,
-        output_tokens: left.output_tokens + right.output_tokens,
-        log_bytes: left.log_bytes + right.log_bytes,
-        audit_bytes: left.audit_bytes + right.audit_bytes,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use assay_core::money::PicoUsd;
+
+    #[test]
+    fn a_lost_sandbox_has_spent_its_grant_or_what_is_settled_beyond_it() {
+        let settled = |pico| Ledger {
+            settled: PicoUsd::from_pico(pico),
+            ..Ledger::default()
+        };
+        let read = Ledger {
+            denied: 4,
+            ..settled(5)
+        };
+        let mut closed = later(&settled(8), &read);
+        closed.exhaust(PicoUsd::from_pico(10));
+        assert_eq!(
+            (closed.settled.pico(), closed.cost_max().pico(), closed.denied),
+            (8, 10, 4)
+        );
+        let mut closed = later(&settled(3), &read);
+        assert_eq!(closed.settled.pico(), 5);
+        closed = later(&settled(12), &read);
+        closed.exhaust(PicoUsd::from_pico(10));
+        assert_eq!(closed.cost_max().pico(), 12);
+    }
 
     #[test]
     fn differences_add_up_to_the_whole() {
@@ -96,10 +149,8 @@ mod tests {
             ..Ledger::default()
         };
         let (first, second) = (reading(5, 1), reading(12, 3));
-        let total = sum(
-            &difference(&first, &Ledger::default()),
-            &difference(&second, &first),
-        );
+        let mut total = difference(&first, &Ledger::default());
+        total.add(&difference(&second, &first));
         assert_eq!((total.settled.pico(), total.requests), (12, 3));
     }
 }

@@ -1,6 +1,6 @@
 //! A live sandbox: its runner and its proxy, and what their refusals mean.
 
-use std::{collections::BTreeMap, io, path::Path, time::Duration};
+use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::Duration};
 
 use assay_core::{
     control::{
@@ -12,7 +12,6 @@ use assay_core::{
 };
 use assay_engine::{Sandbox, SandboxRef};
 use assay_runtime::control::{Error, ProxyClient, RunnerClient};
-use bytes::Bytes;
 use http::StatusCode;
 use tokio::io::AsyncWriteExt as _;
 
@@ -29,7 +28,7 @@ pub(super) use assay_runtime::control::Events;
 pub(super) struct Live {
     pub(super) sandbox: Sandbox,
     runner: RunnerClient,
-    proxy: ProxyClient,
+    proxy: Arc<ProxyClient>,
     surroundings: Surroundings,
 }
 
@@ -51,24 +50,19 @@ pub(super) enum Collected {
     TooBig(String),
 }
 
-/// What a proxy keeps as proof.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Proof {
-    /// The write-ahead log.
-    Ledger,
-    /// The audit.
-    Audit,
-}
-
 impl Live {
     pub(super) fn new(sandbox: Sandbox, seed: &[u8; 32], fence: Fence, surroundings: Surroundings) -> Self {
         let id = sandbox.name.sandbox;
         Self {
             runner: RunnerClient::new(sandbox.runner, id, fence, seed),
-            proxy: ProxyClient::new(sandbox.proxy, id, fence, seed),
+            proxy: Arc::new(ProxyClient::new(sandbox.proxy, id, fence, seed)),
             sandbox,
             surroundings,
         }
+    }
+
+    pub(super) fn proxy(&self) -> Arc<ProxyClient> {
+        Arc::clone(&self.proxy)
     }
 
     pub(super) fn name(&self) -> SandboxRef {
@@ -206,29 +200,6 @@ impl Live {
             result = self.proxy.ledger().await;
         }
         result.map_err(|error| silent("the proxy's account", &error))
-    }
-
-    /// Appends to a file what the proxy has written since.
-    pub(super) async fn pull(&self, proof: Proof, into: &Path) -> Result<(), Halt> {
-        let mut file = tokio::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(into)
-            .await
-            .map_err(local(into))?;
-        let mut offset = file.metadata().await.map_err(local(into))?.len();
-        loop {
-            let bytes: Result<Bytes, Error> = match proof {
-                Proof::Ledger => self.proxy.log(offset).await,
-                Proof::Audit => self.proxy.audit(offset).await,
-            };
-            let bytes = bytes.map_err(|error| silent("the proxy's log", &error))?;
-            if bytes.is_empty() {
-                return file.flush().await.map_err(local(into));
-            }
-            offset += bytes.len() as u64;
-            file.write_all(&bytes).await.map_err(local(into))?;
-        }
     }
 
     /// Lets the proxy end. It is about to be removed, so its answer does not matter.

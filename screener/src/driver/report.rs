@@ -19,26 +19,24 @@ use crate::{
 impl<E: Engine> Driver<E> {
     pub(super) async fn last_uploads(&mut self) -> Result<Vec<Evidence>, Halt> {
         self.find_quietly().await;
+        let cancelled = self.cause() == Some(Cause::Cancelled);
+        if let Some(records) = self.records.take() {
+            let patience = if cancelled { READ_TIMEOUT } else { RECORDS_PATIENCE };
+            self.finish_records(records, patience).await?;
+        }
         if let Some(live) = self.live.clone() {
-            let before = self.row.memo.last.clone();
-            let read = tokio::time::timeout(PROOF_TIMEOUT, async {
-                self.keep_proofs(&live, "").await?;
-                self.account = before;
-                self.agent_account(&live).await
-            });
-            // What cannot be read any more counts as spent; the report says so.
-            match read.await {
+            self.account = self.row.memo.last.clone();
+            match tokio::time::timeout(READ_TIMEOUT, self.agent_account(&live)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(Halt::Lost)) => return Err(Halt::Lost),
-                Ok(Err(_)) | Err(_) => self.close_account(),
+                Ok(Err(_)) | Err(_) => self.close_accounts().await?,
             }
         } else if self.journal.sandbox.is_some() {
-            self.close_account();
+            self.close_accounts().await?;
         }
-        if self.cause() == Some(Cause::Cancelled) {
+        if cancelled {
             self.destroy().await;
         }
-        self.upload_proofs().await?;
         Ok(vec![Evidence::Stored])
     }
 
@@ -52,40 +50,13 @@ impl<E: Engine> Driver<E> {
             return;
         };
         let name = SandboxRef { sandbox };
-        let found = tokio::time::timeout(PROOF_TIMEOUT, self.site.engine.find(&name)).await;
+        let found = tokio::time::timeout(READ_TIMEOUT, self.site.engine.find(&name)).await;
         if let Ok(Ok(Some(sandbox))) = found
             && let Some(seed) = derive::seed(&self.assignment.seed, Place::Main)
         {
             let live = Live::new(sandbox, &seed, self.assignment.fence, Surroundings::default());
-            self.live = Some(std::sync::Arc::new(live));
+            self.hold(std::sync::Arc::new(live));
         }
-    }
-
-    /// A sandbox that was lost closes its account at the most that it can have spent.
-    fn close_account(&mut self) {
-        let memo = &mut self.row.memo;
-        let budget = self.assignment.budget;
-        memo.ledger.budget = budget;
-        memo.ledger.reserved = assay_core::money::PicoUsd::ZERO;
-        memo.ledger.unresolved = budget.saturating_sub(memo.ledger.settled);
-    }
-
-    async fn upload_proofs(&mut self) -> Result<(), Halt> {
-        let Ok(mut names) = tokio::fs::read_dir(&self.folder).await else {
-            return Ok(());
-        };
-        let mut proofs = Vec::new();
-        while let Ok(Some(entry)) = names.next_entry().await {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let empty = entry.metadata().await.is_ok_and(|metadata| metadata.len() == 0);
-            if entry.path().extension().is_some_and(|end| end == "jsonl") && !empty {
-                proofs.push((name, entry.path()));
-            }
-        }
-        for (name, path) in proofs {
-            self.store(&name, "application/jsonl", &path).await?;
-        }
-        Ok(())
     }
 
     /// Closes the attempt, then removes its sandboxes.
@@ -158,5 +129,6 @@ impl<E: Engine> Driver<E> {
     }
 }
 
-const PROOF_TIMEOUT: Duration = Duration::from_secs(3);
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
+const RECORDS_PATIENCE: Duration = Duration::from_secs(30);
 const DESTROY_TIMEOUT: Duration = Duration::from_mins(1);

@@ -25,7 +25,7 @@ impl<E: Engine> Driver<E> {
         let phase = self.first_egress();
         let live = self.open(Place::Main, image, phase).await?;
         self.journal.sandbox = Some(live.sandbox.name.sandbox);
-        self.live = Some(Arc::clone(&live));
+        self.hold(Arc::clone(&live));
         self.skeleton(&live).await?;
         if self.plan()?.uploads_environment {
             self.upload_environment(&live).await?;
@@ -121,6 +121,12 @@ impl<E: Engine> Driver<E> {
         })
     }
 
+    /// Keeps the agent's sandbox at hand, and follows its proxy.
+    pub(super) fn hold(&mut self, live: Arc<Live>) {
+        self.records = Some(self.follow_proxy(&live, Place::Main));
+        self.live = Some(live);
+    }
+
     /// The agent's sandbox, found again after a restart.
     pub(super) async fn main(&mut self) -> Result<Arc<Live>, Halt> {
         self.load().await?;
@@ -144,7 +150,7 @@ impl<E: Engine> Driver<E> {
             .into());
         };
         let live = self.connect(Place::Main, sandbox)?;
-        self.live = Some(Arc::clone(&live));
+        self.hold(Arc::clone(&live));
         Ok(live)
     }
 

@@ -136,15 +136,12 @@ impl<E: Engine> Driver<E> {
                 }
             }
         };
-        let live = self
-            .open(Place::Verifier(self.row.step), image, EgressPhase::Verify)
-            .await?;
+        let place = Place::Verifier(self.row.step);
+        let live = self.open(place, image, EgressPhase::Verify).await?;
+        let records = self.follow_proxy(&live, place);
         let seen = self.verify_in(&live, own, carried).await?;
+        self.finish_records(records, RECORDS_PATIENCE).await?;
         self.verifier_account(&live, &Ledger::default()).await?;
-        let prefix = self.step_name("verifier-");
-        if let Err(halt) = self.keep_proofs(&live, &prefix).await {
-            tracing::warn!(?halt, "the verifier's audit is not kept");
-        }
         if let Err(error) = self.site.engine.destroy(&live.name()).await {
             tracing::warn!(%error, "the verifier's sandbox stays for the reconciler");
         }
@@ -339,6 +336,7 @@ enum Carried {
 }
 
 const LABEL: &str = "verifier";
+const RECORDS_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 const PATCH_FILE: &str = "/installed-agent/patch.diff";
 const CLEAN_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 const APPLY_LIMIT: std::time::Duration = std::time::Duration::from_mins(2);

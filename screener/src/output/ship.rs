@@ -9,7 +9,7 @@ use assay_core::{
     control::runner::Stream,
     id::{AttemptId, Fence},
     phase::Phase,
-    wire::worker::{Progress, output_key},
+    wire::{channel::Channel, worker::Progress},
 };
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -71,7 +71,7 @@ impl Shipper {
         stored: &Progress,
     ) -> Self {
         let known = |stream| {
-            let key = output_key(step, phase, stream);
+            let key = Channel::Printed(phase, stream).key(step);
             stored.output.get(&key).copied().unwrap_or(0)
         };
         let shared = Arc::new(Shared {
@@ -84,10 +84,10 @@ impl Shipper {
                 attempt,
                 fence,
                 step,
-                phase,
-                stream,
+                channel: Channel::Printed(phase, stream),
             };
-            AbortOnDropHandle::new(tokio::spawn(ship(platform.clone(), Arc::clone(&shared), place)))
+            let shared = Arc::clone(&shared);
+            AbortOnDropHandle::new(tokio::spawn(ship(platform.clone(), shared, stream, place)))
         };
         Self {
             stdout: Some(lane(Stream::Stdout)),
@@ -145,12 +145,17 @@ impl Shared {
     }
 }
 
-async fn ship(platform: Platform, shared: Arc<Shared>, place: OutputPlace) -> Result<(), Error> {
-    let lane = shared.lane(place.stream);
+async fn ship(
+    platform: Platform,
+    shared: Arc<Shared>,
+    stream: Stream,
+    place: OutputPlace,
+) -> Result<(), Error> {
+    let lane = shared.lane(stream);
     loop {
         let finished = shared.finished.is_cancelled();
         while let Some(chunk) = lane.with(|buffer| buffer.take(finished)) {
-            store(&platform, &place, chunk).await?;
+            store(&platform, &place, &chunk).await?;
         }
         if finished {
             return Ok(());
@@ -166,18 +171,18 @@ async fn ship(platform: Platform, shared: Arc<Shared>, place: OutputPlace) -> Re
             () = tokio::time::sleep(LONGEST_WAIT) => {}
         }
         if let Some(chunk) = lane.with(|buffer| buffer.take(true)) {
-            store(&platform, &place, chunk).await?;
+            store(&platform, &place, &chunk).await?;
             lane.filled.notify_one();
         }
     }
 }
 
 /// Keeps trying: the buffer is bounded, so a slow API costs nothing but a later view.
-async fn store(platform: &Platform, place: &OutputPlace, chunk: Chunk) -> Result<(), Error> {
+pub(super) async fn store(platform: &Platform, place: &OutputPlace, chunk: &Chunk) -> Result<(), Error> {
     loop {
         match platform.output(place, chunk.offset, &chunk.bytes).await {
             Err(error) if error.is_transient() => {
-                tracing::warn!(%error, phase = %place.phase, "output cannot be stored for now");
+                tracing::warn!(%error, stream = %place.channel, "output cannot be stored for now");
             }
             result => return result,
         }

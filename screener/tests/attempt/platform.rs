@@ -14,8 +14,8 @@ use assay_core::{
     limits::LimitSettings,
     problem::Problem,
     wire::worker::{
-        Archive, ArtifactUpload, Assignment, Beaten, Claimed, Handoff, OrphanVerdicts, PostEvents, Progress,
-        PutArtifact, Registered, Report,
+        Accounts, Archive, ArtifactUpload, Assignment, Beaten, Claimed, Handoff, OrphanVerdicts, PostEvents,
+        Progress, PutArtifact, Registered, Report,
     },
 };
 use bytes::Bytes;
@@ -223,6 +223,7 @@ impl Platform {
             ["workers", _, "orphans"] => json(&OrphanVerdicts::default()),
             ["attempts", _, "events"] => self.events(read(&body)),
             ["attempts", _, "output"] => self.chunk(parts.uri.query().unwrap_or_default(), &body),
+            ["attempts", _, "accounts"] => json(&Accounts::default()),
             ["attempts", _, "artifacts"] => {
                 let artifact: PutArtifact = read(&body);
                 json(&ArtifactUpload {

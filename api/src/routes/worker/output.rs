@@ -11,7 +11,7 @@ use crate::{
     extract::{Id, Query, WorkerKey},
     observe,
     refusal::Refusal,
-    routes::query,
+    routes::{output::channel, query},
     store::{
         self,
         outputs::{Body, Chunk, Name},
@@ -48,8 +48,7 @@ pub async fn append(
     let name = Name {
         attempt: id,
         step: which.step,
-        phase: which.phase,
-        stream: which.stream,
+        channel: channel(&which.phase, &which.stream)?,
     };
     for _ in 0..MAX_RACES {
         let end = store::outputs::end(&app.pool, name).await?;
@@ -86,11 +85,8 @@ async fn chunk(app: &App, name: Name, offset: u64, bytes: Bytes) -> Result<Chunk
         });
     }
     let key = format!(
-        "output/{}/{}/{}/{}/{offset:020}-{length}",
-        name.attempt,
-        name.step,
-        name.phase,
-        name.stream.name()
+        "output/{}/{}/{}/{offset:020}-{length}",
+        name.attempt, name.step, name.channel
     );
     app.objects.put(&key, bytes).await?;
     Ok(Chunk {

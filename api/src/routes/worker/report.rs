@@ -3,7 +3,7 @@
 use assay_core::{
     cause::Cause,
     id::{AttemptId, RunId},
-    wire::worker::Report,
+    wire::worker::{Accounts, Report},
 };
 use axum::extract::State;
 use http::StatusCode;
@@ -56,6 +56,7 @@ pub async fn report(
         cause: report.cause,
         detail: &report.detail,
         report: Some(&report),
+        streamed: &Accounts::default(),
         dice: dice()?,
     };
     let outcome = close(&mut tx, id, row, &end).await?;

@@ -4,7 +4,7 @@ use assay_core::{
     cause::Cause,
     id::{AttemptId, Fence, RunId},
     money::PicoUsd,
-    wire::worker::Report,
+    wire::worker::{Accounts, Report},
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -58,6 +58,8 @@ pub struct End<'a> {
     pub detail: &'a str,
     /// The worker's report; absent when the lease was lost.
     pub report: Option<&'a Report>,
+    /// What the streamed logs of the proxies say, where there is no report.
+    pub streamed: &'a Accounts,
     /// A random number for the back-off.
     pub dice: u32,
 }
@@ -78,7 +80,7 @@ pub async fn close(
         dice: end.dice,
     };
     let (cause, outcome) = (ended.effective_cause(), ended.outcome());
-    let spent = Spent::of(&row, end.report);
+    let spent = Spent::of(&row, end);
     let closing = attempts::Closing {
         // A lost attempt's holder may come back: its fence must be old by then.
         fence: Fence(super::super::count(row.fence) + u64::from(end.report.is_none())),
@@ -155,16 +157,16 @@ struct Spent {
 }
 
 impl Spent {
-    /// Without a report nobody knows: the account is closed at what was granted.
-    fn of(row: &Leased, report: Option<&Report>) -> Self {
-        match report {
+    /// Without a report nobody knows: the account is closed at what was granted, or at more where that much is settled.
+    fn of(row: &Leased, end: &End<'_>) -> Self {
+        match end.report {
             Some(report) => Self {
                 agent: report.ledger.cost_max(),
                 verifier: report.verifier_ledger.cost_max(),
             },
             None => Self {
-                agent: PicoUsd::from_i64(row.budget_pico),
-                verifier: PicoUsd::from_i64(row.verifier_budget_pico),
+                agent: PicoUsd::from_i64(row.budget_pico).max(end.streamed.agent.settled),
+                verifier: PicoUsd::from_i64(row.verifier_budget_pico).max(end.streamed.verifier.settled),
             },
         }
     }

@@ -10,6 +10,7 @@ use assay_core::{
     digest::hex,
     egress::port,
     phase::EgressPhase,
+    wire::channel::Record,
 };
 use assay_runtime::control::{ProxyClient, RunnerClient};
 use serde_json::{Value, json};
@@ -69,10 +70,9 @@ impl Stage {
 
     /// The proxy's audit so far.
     pub fn audit(&self) -> anyhow::Result<Vec<AuditLine>> {
-        let text = self
-            .internet
-            .place
-            .run(async { whole(|from| async move { proxy_client().audit(from).await }).await })?;
+        let text = self.internet.place.run(async {
+            whole(|from| async move { proxy_client().record(Record::Audit, from).await }).await
+        })?;
         text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
 

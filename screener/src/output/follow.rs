@@ -1,0 +1,126 @@
+//! Carries what a proxy writes down, its audit and its write-ahead log, to the API while its sandbox lives.
+//!
+//! Both are files that only grow, so the proxy is the buffer: they are read from the offset that is stored already, and
+//! nothing is ever left out. A worker that takes over goes on where the stored stream ends; a sandbox that is lost has
+//! told everything but its last moments.
+
+use std::{sync::Arc, time::Duration};
+
+use assay_core::{
+    id::{AttemptId, Fence},
+    wire::{
+        channel::{Channel, Record, Sidecar},
+        worker::Progress,
+    },
+};
+use assay_runtime::control::ProxyClient;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use super::{Chunk, ship::store};
+use crate::platform::{Error, OutputPlace, Platform};
+
+/// Follows one proxy. Dropping it stops that; what is stored stays.
+#[derive(Debug)]
+pub struct Follower {
+    finished: CancellationToken,
+    task: AbortOnDropHandle<Result<bool, Error>>,
+}
+
+impl Follower {
+    /// Starts after what is stored already.
+    pub fn start(
+        platform: &Platform,
+        proxy: Arc<ProxyClient>,
+        (attempt, fence): (AttemptId, Fence),
+        (step, sidecar): (u32, Sidecar),
+        stored: &Progress,
+    ) -> Self {
+        let lanes = Record::ALL.map(|record| {
+            let channel = Channel::Proxy(sidecar, record);
+            let offset = stored.output.get(&channel.key(step)).copied().unwrap_or(0);
+            let place = OutputPlace {
+                attempt,
+                fence,
+                step,
+                channel,
+            };
+            Lane {
+                record,
+                place,
+                offset,
+            }
+        });
+        let finished = CancellationToken::new();
+        let follow = follow(platform.clone(), proxy, lanes, finished.clone());
+        Self {
+            task: AbortOnDropHandle::new(tokio::spawn(follow)),
+            finished,
+        }
+    }
+
+    /// Stores what is left, for at most `patience`. False where the proxy or the API did not answer until the end.
+    pub async fn finish(self, patience: Duration) -> Result<bool, Error> {
+        self.finished.cancel();
+        match tokio::time::timeout(patience, self.task).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Ok(false),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Lane {
+    record: Record,
+    place: OutputPlace,
+    offset: u64,
+}
+
+async fn follow(
+    platform: Platform,
+    proxy: Arc<ProxyClient>,
+    mut lanes: [Lane; 2],
+    finished: CancellationToken,
+) -> Result<bool, Error> {
+    loop {
+        let last = finished.is_cancelled();
+        let mut complete = true;
+        for lane in &mut lanes {
+            complete &= catch_up(&platform, &proxy, lane).await?;
+        }
+        if last {
+            return Ok(complete);
+        }
+        // cancel-safe: nothing is under way.
+        tokio::select! {
+            () = finished.cancelled() => {}
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+    }
+}
+
+/// Stores what was written since. False where the proxy did not answer.
+async fn catch_up(platform: &Platform, proxy: &ProxyClient, lane: &mut Lane) -> Result<bool, Error> {
+    loop {
+        let mut bytes = match proxy.record(lane.record, lane.offset).await {
+            Ok(bytes) if bytes.is_empty() => return Ok(true),
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::debug!(%error, stream = %lane.place.channel, "the proxy cannot be read for now");
+                return Ok(false);
+            }
+        };
+        while !bytes.is_empty() {
+            let chunk = Chunk {
+                offset: lane.offset,
+                bytes: bytes.split_to(bytes.len().min(CHUNK_BYTES)),
+            };
+            store(platform, &lane.place, &chunk).await?;
+            lane.offset += chunk.bytes.len() as u64;
+        }
+    }
+}
+
+/// A lost node loses at most so much.
+const PERIOD: Duration = Duration::from_millis(800);
+/// The API takes no larger ones.
+const CHUNK_BYTES: usize = 256 << 10;
