@@ -2,6 +2,7 @@
 # Makes the base images that task Dockerfiles name, where the engine has none and no registry answers.
 #
 # usage: base-images.sh [COMMAND…]      COMMAND is the engine's client, `docker` when absent (or `podman --root … `)
+# ONLY=IMAGE makes that one alone.
 #
 # debian:bookworm-slim   Debian 12, minbase
 # python:3.12-slim       the same with Debian's own Python (3.11), pip, venv, git and roots; `python` is `python3`
@@ -42,6 +43,7 @@ make() {
 ensure() {
     image=$1 name=$2 include=$3 cmd=$4
     shift 4
+    [ -z "${ONLY:-}" ] || [ "$ONLY" = "$image" ] || return 0
     if "$@" image inspect "$image" >/dev/null 2>&1; then
         say "$image is there"
         return

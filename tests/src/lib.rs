@@ -1,3 +1,4 @@
 //! The test kit and the end-to-end suites.
 pub mod model;
+pub mod processes;
 pub mod stage;

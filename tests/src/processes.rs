@@ -1,0 +1,261 @@
+//! An installation of real processes that a suite may kill: PostgreSQL, two replicas of the API, two screeners, a
+//! container daemon of its own, the scripted model. What a supervisor would do, the suite does: it starts them again.
+
+mod child;
+mod daemon;
+mod front;
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use assay_cli::{
+    api::Api,
+    profile::Profile,
+    up::{
+        objects::{Objects, random_hex},
+        postgres::{self, Postgres},
+    },
+};
+use assay_core::wire::people::Scope;
+
+pub use self::{
+    child::Part,
+    daemon::Daemon,
+    front::{Front, Hold},
+};
+
+/// The model that the installation offers.
+pub const MODEL: &str = "assay-test/scripted";
+
+/// The programs that the suite was built with.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// API and screener.
+    pub part: PathBuf,
+    /// The scripted model.
+    pub model: PathBuf,
+    /// The folder of the static programs of a sandbox.
+    pub sandbox: PathBuf,
+}
+
+/// A running installation.
+#[derive(Debug)]
+pub struct Installation {
+    /// The API as a person with an admin key meets it, through the front.
+    pub api: Api,
+    /// What stands before the replicas.
+    pub front: Front,
+    /// Where the sandboxes are.
+    pub daemon: Daemon,
+    /// The replicas of the API.
+    pub replicas: Vec<Part>,
+    /// The screeners.
+    pub screeners: Vec<Part>,
+    postgres: Option<Postgres>,
+    folder: tempfile::TempDir,
+    _objects: Objects,
+    _model: Part,
+}
+
+impl Installation {
+    /// Starts everything. `Err` with a reason that begins with `missing:` where this machine lacks something.
+    pub async fn start(programs: &Programs) -> anyhow::Result<Self> {
+        let folder = folder()?;
+        let (daemon, model, upstreams) = world(programs, folder.path()).await?;
+        let postgres = Postgres::start(&postgres::programs(None)?, &folder.path().join("postgres")).await?;
+        let objects = Objects::start(&folder.path().join("objects"), BUCKET).await?;
+        let (admin, worker) = keys(&postgres.url()).await?;
+        let seal = random_hex(32)?;
+        let mut replicas = Vec::new();
+        let mut addresses = Vec::new();
+        for number in 0..2 {
+            let address = free_address()?;
+            let mut part = Part::new(&programs.part, &folder.path().join(format!("api-{number}.log")));
+            part.args([
+                "api",
+                "serve",
+                "--listen",
+                &address,
+                "--listen-internal",
+                &free_address()?,
+            ])
+            .args(["--lease-ms", &LEASE.as_millis().to_string(), "--beat-ms", "500"])
+            .env("DATABASE_URL", postgres.url())
+            .env("ASSAY_SEAL_KEY", &seal)
+            .env("ASSAY_UPSTREAMS", &upstreams)
+            .env("S3_ENDPOINT", format!("http://{}", objects.address))
+            .env("S3_BUCKET", BUCKET)
+            .env("S3_ACCESS_KEY", &objects.access_key)
+            .env("S3_SECRET_KEY", &objects.secret_key);
+            part.start()?;
+            replicas.push(part);
+            addresses.push(address);
+        }
+        for address in &addresses {
+            listens(address).await?;
+        }
+        let front = Front::start(
+            addresses
+                .iter()
+                .map(|address| format!("http://{address}"))
+                .collect(),
+        )
+        .await?;
+        let key_file = folder.path().join("worker.key");
+        std::fs::write(&key_file, worker)?;
+        let mut screeners = Vec::new();
+        for number in 0..2 {
+            let mut part = Part::new(
+                &programs.part,
+                &folder.path().join(format!("screener-{number}.log")),
+            );
+            part.args([
+                "screener",
+                "run",
+                "--slots",
+                "8",
+                "--name",
+                &format!("screener-{number}"),
+            ])
+            .args(["--listen", &free_address()?, "--reconcile-sec", "5"])
+            .env("ASSAY_API", front.url())
+            .env("ASSAY_KEY_FILE", &key_file)
+            .env("ASSAY_ENGINE_SOCKET", daemon.socket())
+            .env("ASSAY_SANDBOX_BIN", &programs.sandbox)
+            .env("ASSAY_WORK_DIR", folder.path().join(format!("work-{number}")));
+            part.start()?;
+            screeners.push(part);
+        }
+        Ok(Self {
+            api: Api::new(Profile::new(front.url(), &admin)?),
+            front,
+            daemon,
+            replicas,
+            screeners,
+            postgres: Some(postgres),
+            folder,
+            _objects: objects,
+            _model: model,
+        })
+    }
+
+    /// Kills the postmaster; its children end by themselves.
+    pub fn kill_postgres(&self) -> anyhow::Result<()> {
+        let pid_file = self.folder.path().join("postgres/data/postmaster.pid");
+        let text = std::fs::read_to_string(&pid_file).context("postmaster.pid")?;
+        child::kill(text.lines().next().unwrap_or_default())
+    }
+
+    /// Starts PostgreSQL again on its data, as often as that takes.
+    pub async fn restart_postgres(&mut self) -> anyhow::Result<()> {
+        self.postgres = None;
+        let (programs, folder) = (postgres::programs(None)?, self.folder.path().join("postgres"));
+        let begun = Instant::now();
+        self.postgres = loop {
+            match Postgres::start(&programs, &folder).await {
+                Ok(postgres) => break Some(postgres),
+                Err(error) if begun.elapsed() > RESTARTS => bail!("PostgreSQL stays down: {error}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        };
+        Ok(())
+    }
+
+    /// The lines of a query.
+    pub async fn query(&self, sql: &str) -> anyhow::Result<Vec<String>> {
+        let url = self.postgres.as_ref().context("PostgreSQL is down")?.url();
+        let psql = postgres::programs(None)?.join("psql");
+        let asked = tokio::process::Command::new(psql)
+            .args(["-X", "-tA", "-c", sql, &url])
+            .output()
+            .await?;
+        if !asked.status.success() {
+            bail!("psql: {}", String::from_utf8_lossy(&asked.stderr));
+        }
+        let text = String::from_utf8_lossy(&asked.stdout).into_owned();
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    /// The end of every log, for a test that fails.
+    pub fn logs(&self) -> String {
+        let parts = self.replicas.iter().chain(&self.screeners);
+        parts.map(Part::log).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The folder of everything.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// A folder that the database's own user can enter.
+fn folder() -> anyhow::Result<tempfile::TempDir> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::Builder::new()
+        .prefix("assay-kill-")
+        .tempdir_in("/tmp")?;
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
+    Ok(folder)
+}
+
+/// The container daemon, and the model service where sandboxes reach this machine.
+async fn world(programs: &Programs, folder: &Path) -> anyhow::Result<(Daemon, Part, PathBuf)> {
+    let daemon = Daemon::start(&folder.join("docker")).await?;
+    let (script, upstreams) = (folder.join("script.toml"), folder.join("upstreams.toml"));
+    std::fs::write(&script, "")?;
+    let mut model = Part::new(&programs.model, &folder.join("model.log"));
+    model
+        .args(["--listen", &format!("{}:0", daemon.gateway()), "--model", MODEL])
+        .args([
+            "--host",
+            "models.assay-test.example",
+            "--script",
+            &script.display().to_string(),
+        ])
+        .args(["--upstreams", &upstreams.display().to_string()]);
+    model.start()?;
+    let begun = Instant::now();
+    while !upstreams.is_file() {
+        if begun.elapsed() > RESTARTS {
+            bail!("the model does not come up: {}", model.log());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok((daemon, model, upstreams))
+}
+
+/// An admin's key and a worker's.
+async fn keys(url: &str) -> anyhow::Result<(String, String)> {
+    let pool = assay_api::connect(url, 1).await?;
+    assay_api::migrate(&pool).await?;
+    let admin = assay_api::create_key(&pool, "default", "suite", Scope::Admin).await?;
+    let worker = assay_api::create_key(&pool, "default", "screener", Scope::Worker).await?;
+    pool.close().await;
+    Ok((admin, worker))
+}
+
+/// A port that was free just now: a server that is started again must come back to its own.
+fn free_address() -> anyhow::Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+async fn listens(address: &str) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while tokio::net::TcpStream::connect(address).await.is_err() {
+        if begun.elapsed() > RESTARTS {
+            bail!("nobody listens on {address}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+/// Long enough for a busy machine, short enough for a suite.
+const LEASE: Duration = Duration::from_secs(5);
+/// How long a supervisor tries.
+const RESTARTS: Duration = Duration::from_secs(30);
+const BUCKET: &str = "assay";
