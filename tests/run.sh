@@ -38,6 +38,8 @@ start_engine() { # name program variable
 start_engine docker dockerd ASSAY_TEST_DOCKER
 start_engine podman podman ASSAY_TEST_PODMAN
 
+# Each target of the fuzz driver in proxy/tests/fuzz.rs.
+export ASSAY_FUZZ_SECONDS=${ASSAY_FUZZ_SECONDS:-10}
 cargo test --workspace --no-fail-fast -- --show-output 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 
