@@ -18,11 +18,8 @@
 //! Needs root, Docker and PostgreSQL's programs. `ASSAY_SANDBOX_BIN` names the folder of the static programs.
 
 #![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
     clippy::disallowed_methods,
-    reason = "a test may fail loudly; where the programs are, only its environment knows"
+    reason = "where the programs are, only its environment knows"
 )]
 
 #[path = "kill/evidence.rs"]
