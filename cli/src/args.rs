@@ -355,6 +355,17 @@ pub struct DoctorArgs {
     /// Socket of Docker or Podman
     #[arg(long, env = "DOCKER_HOST", hide_env_values = true, value_name = "URL")]
     pub docker_host: Option<String>,
+    /// Start a sandbox instead and try the known ways out from inside of it
+    #[arg(long)]
+    pub sandbox: bool,
+    /// The image of that sandbox
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        default_value = "debian:bookworm-slim",
+        requires = "sandbox"
+    )]
+    pub image: String,
 }
 
 fn profile_name(text: &str) -> Result<String, String> {

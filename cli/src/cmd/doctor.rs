@@ -1,5 +1,7 @@
 //! `doctor`: checks this machine and the API, and says what to do.
 
+mod sandbox;
+
 use serde::Serialize;
 
 use super::Context;
@@ -15,6 +17,9 @@ struct Finding {
 
 /// Looks at everything, then fails if something is missing.
 pub(super) async fn doctor(context: &Context, args: &DoctorArgs) -> Result<(), Error> {
+    if args.sandbox {
+        return sandbox::try_ways_out(context, args).await;
+    }
     let engine = up::engine::find(args.docker_host.as_deref()).await;
     let mut findings = vec![
         finding(

@@ -54,7 +54,7 @@ pub(super) async fn serve(
 }
 
 /// The engine, for an installation.
-pub(super) async fn connect(
+pub(crate) async fn connect(
     socket: PathBuf,
     owner: String,
     binaries: PathBuf,
