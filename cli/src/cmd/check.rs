@@ -9,7 +9,7 @@ use assay_core::{
     policy::Policy,
     task::{
         Task,
-        plan::{Circumstances, Plan},
+        plan::{Circumstances, Plan, Unplannable},
     },
     wire::people::Run,
 };
@@ -33,27 +33,56 @@ pub(super) async fn check(context: &Context, args: &TaskCheckArgs) -> Result<(),
     }
     let api = context.api()?;
     lint(context, args, &task, &api.limits().await?)?;
-    let task = submit::register_task(context, &api, &args.dir.display().to_string()).await?;
-    let oracle = prove(context, &api, args, task, Contract::Oracle).await?;
-    let nop = prove(context, &api, args, task, Contract::Nop).await?;
-    if context.screen.json {
-        context
-            .screen
-            .document(&serde_json::json!({ "task": task, "oracle": oracle, "nop": nop }))?;
-    } else {
-        context
-            .screen
-            .line(tables::runs(&[oracle.clone(), nop.clone()]))?;
+    let digest = submit::register_task(context, &api, &args.dir.display().to_string()).await?;
+    let mut runs = Vec::new();
+    let mut faults = Vec::new();
+    for (contract, expected) in [(Contract::Oracle, 1.0), (Contract::Nop, 0.0)] {
+        if contract == Contract::Oracle && !has_solution(&task) {
+            faults.push(
+                "oracle has no solution/solve.sh to run, so nothing shows that the task can be solved"
+                    .to_owned(),
+            );
+            continue;
+        }
+        let run = prove(context, &api, args, digest, contract).await?;
+        faults.extend(fault(contract, expected, &run));
+        runs.push((contract, expected, run));
     }
-    let faults: Vec<String> = [(Contract::Oracle, 1.0, &oracle), (Contract::Nop, 0.0, &nop)]
-        .into_iter()
-        .filter_map(|(contract, expected, run)| fault(contract, expected, run))
-        .collect();
+    show(context, digest, &runs)?;
     if faults.is_empty() {
         Ok(())
     } else {
         Err(Error::Failed(faults.join("; ")))
     }
+}
+
+fn has_solution(task: &Task) -> bool {
+    task.steps.iter().all(|step| step.solution.is_some())
+}
+
+fn show(context: &Context, task: Digest, runs: &[(Contract, f64, Run)]) -> Result<(), Error> {
+    if context.screen.json {
+        let by_agent = runs.iter().map(|(contract, _, run)| (contract.name(), run));
+        let mut document = serde_json::json!({ "task": task });
+        for (name, run) in by_agent {
+            document[name] = serde_json::json!(run);
+        }
+        return context.screen.document(&document);
+    }
+    let rows = runs.iter().map(|(contract, expected, run)| {
+        vec![
+            contract.to_string(),
+            follow::score(run.score),
+            follow::score(Some(*expected)),
+            run.cause
+                .map_or_else(|| "–".to_owned(), |cause| cause.to_string()),
+            run.denied.to_string(),
+            tables::wall(run.started_at, run.finished_at),
+            run.id.to_string(),
+        ]
+    });
+    let head = ["agent", "score", "expected", "cause", "denied", "wall", "run"];
+    context.screen.table(&head, rows.collect())
 }
 
 /// Reads the folder as the API will.
@@ -72,16 +101,25 @@ fn lint(context: &Context, args: &TaskCheckArgs, task: &Task, settings: &LimitSe
     let warnings: Vec<String> = task.warnings.iter().map(ToString::to_string).collect();
     let values = args.values.iter().cloned().collect();
     let given = Circumstances {
-        contract: Contract::Oracle,
+        // Without a solution only the oracle has no plan.
+        contract: if has_solution(task) {
+            Contract::Oracle
+        } else {
+            Contract::Nop
+        },
         policy: &Policy::default(),
         settings,
         values: &values,
     };
     let plan = Plan::of(task, &given).map_err(|error| {
-        Error::Data(format!(
-            "{}: {error}; values are given by --value",
-            args.dir.display()
-        ))
+        let hint = match error {
+            Unplannable::Unresolved(_) => "; give one with --value NAME=VALUE",
+            Unplannable::Host(_)
+            | Unplannable::NoSolution(_)
+            | Unplannable::PatchOnSteps
+            | Unplannable::SeparateNotPossible => "",
+        };
+        Error::Data(format!("{}: {error}{hint}", args.dir.display()))
     })?;
     if !context.screen.json {
         let lines = warnings.iter().map(|warning| format!("  warning: {warning}"));
@@ -170,13 +208,32 @@ fn fault(contract: Contract, expected: f64, run: &Run) -> Option<String> {
         .score
         .is_some_and(|score| (score - expected).abs() < f64::EPSILON);
     (!hits).then(|| {
+        let gave = match (run.score, run.cause) {
+            (None, Some(cause)) => format!("has no score ({cause}: {})", last_line(run)),
+            (None, None) => "has no score".to_owned(),
+            (Some(_), _) if run.denied > 0 => format!(
+                "gave {} (the proxy refused {} connections; `assay logs {} --proxy` names them)",
+                follow::score(run.score),
+                run.denied,
+                run.id
+            ),
+            (Some(_), _) => format!("gave {}", follow::score(run.score)),
+        };
         format!(
-            "{contract} gave {} instead of {expected}; `assay why {}` and `assay logs {}` show the reason",
-            follow::score(run.score),
-            run.id,
-            run.id
+            "{contract} {gave} instead of {expected}; `assay why {}` and `assay logs {}` show the reason",
+            run.id, run.id
         )
     })
+}
+
+/// What the last line of a longer reason says: that is where builders and shells name the fault.
+fn last_line(run: &Run) -> String {
+    let detail = run.detail.as_deref().unwrap_or_default();
+    let line = detail.lines().rfind(|line| !line.trim().is_empty());
+    harmless(line.unwrap_or("no reason is known"))
+        .chars()
+        .take(200)
+        .collect()
 }
 
 #[cfg(test)]
@@ -231,10 +288,15 @@ mod tests {
                 .contains("nop gave 1 instead of 0")
         );
         run.score = None;
+        run.cause = Some(assay_core::cause::Cause::ImageBuildFailed);
+        run.detail = Some("Step 1\nno such file\n".to_owned());
+        let text = fault(Contract::Oracle, 1.0, &run).unwrap();
+        assert!(text.contains("image_build_failed: no such file"), "{text}");
+        run.cause = None;
         assert!(
             fault(Contract::Oracle, 1.0, &run)
                 .unwrap()
-                .contains("oracle gave –")
+                .contains("oracle has no score instead of 1")
         );
     }
 }

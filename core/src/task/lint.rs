@@ -1,5 +1,10 @@
 //! What is allowed in a task and still worth a word to its author. Reads texts; runs nothing.
 
+mod artifacts;
+mod dockerfile;
+mod python;
+mod scripts;
+
 use super::{
     Task, Warning,
     config::{Agent, EnvironmentMode, User},
@@ -13,10 +18,12 @@ impl Task {
         let mut found = self.warnings.clone();
         self.users(&mut found);
         self.verifiers(&mut found);
-        self.image(files, &mut found);
-        for (path, text) in scripts(files) {
-            verifier_script(&path, &text, &mut found);
-        }
+        self.solutions(&mut found);
+        self.image(&mut found);
+        artifacts::check(&self.config, &mut found);
+        dockerfile::check(files, &mut found);
+        scripts::check(files, &mut found);
+        python::check_requirements(files, &mut found);
         found.sort();
         found.dedup();
         found
@@ -67,95 +74,24 @@ impl Task {
         }
     }
 
-    fn image(&self, files: &Files, found: &mut Vec<Warning>) {
-        let dockerfile = "environment/Dockerfile";
-        let Some(text) = files.text(dockerfile).filter(|_| self.has_dockerfile) else {
-            if let Some(image) = self
-                .config
-                .environment
-                .docker_image
-                .as_deref()
-                .filter(|image| !is_pinned(image))
-            {
-                warn(
-                    found,
-                    "unpinned-image",
-                    format!("environment.docker_image: {image} may change under its name"),
-                );
-            }
-            return;
-        };
-        for (number, line) in text.lines().enumerate() {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let place = format!("{dockerfile} line {}", number + 1);
-            match words.as_slice() {
-                [from, rest @ ..] if from.eq_ignore_ascii_case("from") => {
-                    let image = rest.iter().find(|word| !word.starts_with("--"));
-                    if let Some(image) = image.filter(|image| !is_pinned(image) && **image != "scratch") {
-                        warn(
-                            found,
-                            "unpinned-image",
-                            format!("{place}: {image} may change under its name"),
-                        );
-                    }
-                }
-                [copy, rest @ ..] if ["copy", "add"].contains(&copy.to_lowercase().as_str()) => {
-                    let sources = rest.split_last().map_or(&[][..], |(_, sources)| sources);
-                    if sources.iter().any(|source| leaks(source)) {
-                        let message =
-                            format!("{place}: puts tests or the solution where the agent sees them");
-                        warn(found, "agent-image-test-leak", message);
-                    }
-                }
-                _ => {}
-            }
+    fn solutions(&self, found: &mut Vec<Warning>) {
+        for step in self.steps.iter().filter(|step| step.solution.is_none()) {
+            let folder = step
+                .name
+                .as_ref()
+                .map_or_else(|| "solution".to_owned(), |name| format!("steps/{name}/solution"));
+            let message = format!("{folder}/solve.sh is missing: nothing shows that the task can be solved");
+            warn(found, "missing-solution", message);
         }
     }
-}
 
-/// The scripts of the verifier.
-fn scripts(files: &Files) -> impl Iterator<Item = (String, String)> {
-    files
-        .entries()
-        .keys()
-        .filter(|path| {
-            path.rsplit_once('.').is_some_and(|(_, end)| end == "sh")
-                && (path.starts_with("tests/") || (path.starts_with("steps/") && path.contains("/tests/")))
-        })
-        .filter_map(|path| Some((path.clone(), files.text(path)?)))
-}
-
-fn verifier_script(path: &str, text: &str, found: &mut Vec<Warning>) {
-    let lines = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim_start().starts_with('#'));
-    for (number, line) in lines {
-        let has = |words: &[&str]| words.iter().any(|word| line.contains(word));
-        let place = format!("{path} line {}", number + 1);
-        if has(INSTALLS) {
-            let message = format!("{place}: installs while it verifies; put it into the image");
-            warn(found, "verifier-runtime-install", message);
-        }
-        if has(DOWNLOADS) {
-            let message = format!("{place}: fetches while it verifies; put it into tests/ or the image");
-            warn(found, "verifier-network-download", message);
+    fn image(&self, found: &mut Vec<Warning>) {
+        let image = self.config.environment.docker_image.as_deref();
+        if let Some(image) = image.filter(|image| !self.has_dockerfile && !dockerfile::is_pinned(image)) {
+            let message = format!("environment.docker_image: {image} may change under its name");
+            warn(found, "unpinned-image", message);
         }
     }
-}
-
-/// By digest, or at least by a tag that is not `latest`.
-fn is_pinned(image: &str) -> bool {
-    let name = image.rsplit('/').next().unwrap_or(image);
-    image.contains("@sha256:")
-        || image.starts_with('$')
-        || name.split_once(':').is_some_and(|(_, tag)| tag != "latest")
-}
-
-fn leaks(source: &str) -> bool {
-    let source = source.trim_start_matches("./").trim_start_matches('/');
-    let first = source.split('/').next().unwrap_or_default();
-    ["tests", "solution"].contains(&first)
 }
 
 fn warn(found: &mut Vec<Warning>, rule: &'static str, message: impl Into<String>) {
@@ -166,20 +102,6 @@ fn warn(found: &mut Vec<Warning>, rule: &'static str, message: impl Into<String>
 }
 
 const KNOWN_SCHEMAS: &[&str] = &["1.0", "1.1", "1.2", "1.3", "1.4"];
-const INSTALLS: &[&str] = &[
-    "apt-get install",
-    "apt install",
-    "apk add",
-    "pip install",
-    "pip3 install",
-    "uv pip",
-    "uvx ",
-    "npm install",
-    "npm ci",
-    "cargo install",
-    "go install",
-];
-const DOWNLOADS: &[&str] = &["curl http", "curl -", "wget ", "git clone"];
 
 #[cfg(test)]
 mod tests {
@@ -213,11 +135,14 @@ mod tests {
         let rules: Vec<&str> = warnings.iter().map(|warning| warning.rule).collect();
         let want = [
             "agent-image-test-leak",
+            "missing-build-source",
+            "missing-solution",
             "root-agent",
             "shared-verifier",
             "unknown-config-field",
             "unknown-schema-version",
             "unpinned-image",
+            "unpinned-python-dependency",
             "verifier-network-download",
             "verifier-runtime-install",
         ];
