@@ -10,6 +10,7 @@ mod list;
 mod logs;
 mod submit;
 mod task;
+mod tested;
 mod why;
 
 use crate::{

@@ -18,6 +18,7 @@ mod report;
 mod setup;
 mod spec;
 mod start;
+mod tested;
 mod verify;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -6,10 +6,11 @@ use assay_core::{
     cause::{Cause, Fault},
     control::proxy::{AuditLine, Decision},
     id::RunId,
+    reward::Report,
     wire::people::{Attempt, Event, Run, RunState},
 };
 
-use super::{Context, logs};
+use super::{Context, logs, tested};
 use crate::{error::Error, follow, screen::harmless, tables};
 
 /// Explains a run.
@@ -17,32 +18,34 @@ pub(super) async fn why(context: &Context, id: RunId) -> Result<(), Error> {
     let api = context.api()?;
     let run = api.run(id).await?;
     let attempts = api.attempts(id).await?;
-    let (events, audit) = match run.attempt {
-        Some(attempt) => (
-            api.events(attempt).await?,
-            logs::audit_lines(&api, attempt).await?,
-        ),
-        None => (Vec::new(), Vec::new()),
+    let found = match run.attempt {
+        Some(attempt) => Found {
+            events: api.events(attempt).await?,
+            audit: logs::audit_lines(&api, attempt).await?,
+            tests: tested::of_attempt(&api, attempt).await?,
+        },
+        None => Found::default(),
     };
     if context.screen.json {
-        return context
-            .screen
-            .document(&serde_json::json!({ "run": run, "attempts": attempts, "events": events }));
+        return context.screen.document(&serde_json::json!({
+            "run": run, "attempts": attempts, "events": found.events, "tests": found.tests,
+        }));
     }
     let now = assay_core::clock::Clock::now(&assay_core::clock::SystemClock);
-    context
-        .screen
-        .line(explain(&run, &attempts, &events, &audit, now))
+    context.screen.line(explain(&run, &attempts, &found, now))
+}
+
+/// What the last attempt left.
+#[derive(Debug, Default)]
+struct Found {
+    events: Vec<Event>,
+    audit: Vec<AuditLine>,
+    tests: Vec<Report>,
 }
 
 /// The screen as text.
-fn explain(
-    run: &Run,
-    attempts: &[Attempt],
-    events: &[Event],
-    audit: &[AuditLine],
-    now: jiff::Timestamp,
-) -> String {
+fn explain(run: &Run, attempts: &[Attempt], found: &Found, now: jiff::Timestamp) -> String {
+    let Found { events, audit, tests } = found;
     let mut text = format!(
         "run {}  {}\n",
         run.id,
@@ -51,7 +54,10 @@ fn explain(
     let mut say = |words: String| writeln!(text, "{}", harmless(&words)).unwrap_or_default();
     say(format!("  {}", sentence(run, now)));
     if let Some(detail) = run.detail.as_ref().filter(|detail| !detail.is_empty()) {
-        say(format!("  {detail}"));
+        let lines: Vec<&str> = detail.lines().collect();
+        for line in &lines[lines.len().saturating_sub(MOST_REASONS)..] {
+            say(format!("  {line}"));
+        }
     }
     say(format!(
         "  cost {} USD, {} tokens, {} refusals of the proxy, {}",
@@ -63,6 +69,7 @@ fn explain(
     for attempt in attempts {
         say(attempt_line(attempt));
     }
+    tested::lines(tests).into_iter().for_each(&mut say);
     if !events.is_empty() {
         say("events of the last attempt".to_owned());
         let skipped = events.len().saturating_sub(MOST_EVENTS);
@@ -140,6 +147,13 @@ fn attempt_line(attempt: &Attempt) -> String {
     };
     let wall = tables::wall(Some(attempt.started_at), attempt.finished_at);
     let detail = attempt.detail.as_deref().unwrap_or_default();
+    let detail: String = detail
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .chars()
+        .take(140)
+        .collect();
     format!(
         "attempt {} on {}: {end} {wall} {detail}",
         attempt.number, attempt.worker
@@ -177,6 +191,7 @@ fn next_step(run: &Run) -> String {
 }
 
 const MOST_EVENTS: usize = 12;
+const MOST_REASONS: usize = 8;
 const MOST_DENIALS: usize = 5;
 
 #[cfg(test)]
@@ -188,10 +203,10 @@ mod tests {
     fn a_waiting_run_says_what_it_waits_for() {
         let mut run = waiting_run("hello");
         let now = run.created_at;
-        assert!(explain(&run, &[], &[], &[], now).contains("waits for a worker"));
+        assert!(explain(&run, &[], &Found::default(), now).contains("waits for a worker"));
         run.not_before = now.checked_add(jiff::SignedDuration::from_secs(20)).unwrap();
         run.cause = Some(Cause::SandboxLost);
-        let text = explain(&run, &[], &[], &[], now);
+        let text = explain(&run, &[], &Found::default(), now);
         assert!(
             text.contains("waits 20 s") && text.contains("sandbox_lost, the platform's fault"),
             "{text}"
@@ -203,7 +218,7 @@ mod tests {
         let mut run = waiting_run("hello");
         run.state = RunState::GaveUp;
         run.cause = Some(Cause::RewardMissing);
-        run.detail = Some("no reward file\u{1b}[2J".to_owned());
+        run.detail = Some("many lines\n".repeat(30) + "no reward file\u{1b}[2J");
         let event = Event {
             cursor: 1,
             attempt: assay_core::id::AttemptId::new(run.created_at, [2; 10]),
@@ -216,8 +231,15 @@ mod tests {
                 data: serde_json::json!({ "text": "x".repeat(1000) }),
             },
         };
-        let text = explain(&run, &[], &vec![event; 100], &[], run.created_at);
-        assert!(text.lines().count() <= 24, "{text}");
+        let found = Found {
+            events: vec![event; 100],
+            ..Found::default()
+        };
+        let text = explain(&run, &[], &found, run.created_at);
+        assert!(
+            text.lines().count() <= 28 && text.contains("no reward file"),
+            "{text}"
+        );
         assert!(
             !text.contains('\u{1b}') && text.contains("the task's fault"),
             "{text}"

@@ -1,4 +1,6 @@
-//! Reports of single tests, in the CTRF format. They are shown, never scored.
+//! Reports of single tests, as CTRF or `JUnit` files. They are shown, never scored.
+
+mod junit;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,8 +41,18 @@ pub enum TestStatus {
 }
 
 impl Report {
-    /// Reads a `ctrf.json`; `None` when it is none. At most 10,000 tests are taken, 2,000 characters of each message.
-    pub fn from_ctrf(bytes: &[u8]) -> Option<Self> {
+    /// Reads a file that a verifier left, by the end of its name; `None` when it is no report. At most 10,000 tests are
+    /// taken, 2,000 characters of each message.
+    pub fn read(name: &str, bytes: &[u8]) -> Option<Self> {
+        match name.rsplit_once('.')?.1 {
+            "json" => Self::from_ctrf(bytes),
+            "xml" => junit::read(bytes).map(Self::capped),
+            _ => None,
+        }
+    }
+
+    /// Reads a `ctrf.json`.
+    fn from_ctrf(bytes: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct File {
             results: Results,
@@ -50,14 +62,18 @@ impl Report {
             tests: Vec<TestCase>,
         }
         let file: File = serde_json::from_slice(bytes).ok()?;
-        let mut tests = file.results.tests;
+        Some(Self::capped(file.results.tests))
+    }
+
+    fn capped(mut tests: Vec<TestCase>) -> Self {
         tests.truncate(MAX_TESTS);
         for test in &mut tests {
+            test.name = test.name.chars().take(MAX_MESSAGE).collect();
             if let Some(message) = &mut test.message {
                 *message = message.chars().take(MAX_MESSAGE).collect();
             }
         }
-        Some(Self { tests })
+        Self { tests }
     }
 
     /// How many tests ended that way.
@@ -78,10 +94,11 @@ mod tests {
         let text = br#"{"results":{"tool":{"name":"pytest"},"tests":[
             {"name":"a","status":"passed","duration":1},{"name":"b","status":"failed","message":"x"},
             {"name":"c","status":"flaky"}]}}"#;
-        let report = Report::from_ctrf(text).unwrap();
+        let report = Report::read("ctrf.json", text).unwrap();
         assert_eq!(report.count(TestStatus::Passed), 1);
         assert_eq!(report.tests[1].message.as_deref(), Some("x"));
         assert_eq!(report.tests[2].status, TestStatus::Other);
-        assert_eq!(Report::from_ctrf(b"{}"), None);
+        assert_eq!(Report::read("reward.json", br#"{"reward": 1}"#), None);
+        assert_eq!(Report::read("notes.txt", text), None);
     }
 }

@@ -315,6 +315,7 @@ impl<E: Engine> Driver<E> {
                 if manifest.entries.iter().any(|entry| entry.kind == EntryKind::File) {
                     self.store(&self.step_name("verifier.tar"), "application/x-tar", &tar)
                         .await?;
+                    self.keep_report(&tar, &manifest).await?;
                 }
                 let json = super::live::file_in(&tar, reward::JSON_PATH, reward::MAX_BYTES + 1).await?;
                 let text = super::live::file_in(&tar, reward::TEXT_PATH, reward::MAX_BYTES + 1).await?;
