@@ -43,13 +43,18 @@ pub(super) enum Step {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     tail: VecDeque<String>,
+    /// The last line of the tail goes on with the next message.
+    open: bool,
 }
 
 impl Progress {
     /// Takes the next message.
     pub(super) fn take(&mut self, message: Result<BuildInfo, ClientError>) -> Step {
         match message {
-            Ok(info) => self.show(info.stream.or(info.status)),
+            Ok(info) => {
+                let status = info.status.map(|line| line + "\n");
+                self.show(info.stream.or(status).as_deref().map(plain))
+            }
             Err(ClientError::DockerStreamError { error }) => self.failed(&error),
             Err(error) if matches!(status(&error), Some(400..=499)) => self.failed(&error.to_string()),
             // Docker answers 500 where the Dockerfile cannot be read.
@@ -64,8 +69,17 @@ impl Progress {
         let Some(text) = text.filter(|text| !text.is_empty()) else {
             return Step::Quiet;
         };
-        for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
-            self.tail.push_back(line.to_owned());
+        for line in text.split_inclusive('\n') {
+            match self.tail.back_mut().filter(|_| self.open) {
+                Some(last) => last.push_str(line.trim_end_matches(['\r', '\n'])),
+                None => self
+                    .tail
+                    .push_back(line.trim_end_matches(['\r', '\n']).to_owned()),
+            }
+            self.open = !line.ends_with('\n');
+            if !self.open && self.tail.back().is_some_and(String::is_empty) {
+                self.tail.pop_back();
+            }
         }
         while self.tail.len() > KEPT_LINES {
             self.tail.pop_front();
@@ -90,6 +104,18 @@ impl Progress {
         }
         Step::Failed(reason.split_off(from))
     }
+}
+
+/// A message without the colours that Docker's builder puts around each piece of standard error.
+fn plain(text: &str) -> String {
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("\u{1b}[") {
+        result.push_str(before);
+        let end = after.find(|sign: char| ('@'..='~').contains(&sign));
+        rest = end.map_or("", |end| &after[end + 1..]);
+    }
+    result + rest
 }
 
 #[cfg(test)]
@@ -125,6 +151,27 @@ mod tests {
         };
         assert!(reason.starts_with("line 20\n"), "{reason}");
         assert!(reason.ends_with("code: 1"), "{reason}");
+    }
+
+    #[test]
+    fn pieces_of_standard_error_become_whole_lines_without_colours() {
+        let mut progress = Progress::default();
+        for piece in [
+            "\u{1b}[91mE\u{1b}[0m",
+            "\u{1b}[91m: \u{1b}[0m",
+            "\u{1b}[91mno such host\u{1b}[0m",
+        ] {
+            let Step::Line(shown) = progress.take(Ok(line(piece))) else {
+                panic!("not shown");
+            };
+            assert!(!shown.contains(&0x1b), "{shown:?}");
+        }
+        progress.take(Ok(line("\u{1b}[91m\n\u{1b}[0m")));
+        progress.take(Ok(line("next\n")));
+        let Step::Failed(reason) = progress.take(error("code: 1")) else {
+            panic!("not failed");
+        };
+        assert_eq!(reason, "E: no such host\nnext\ncode: 1");
     }
 
     #[test]
