@@ -50,6 +50,7 @@ pub fn files(sandbox: SandboxId, phase: EgressPhase, signer: &Signer) -> Sandbox
             public_key: signer.public_key(),
             mac_key: Secret::new(hex(&signer.mac_key())),
             egress: BTreeMap::new(),
+            steps: BTreeMap::new(),
             phase,
             purses: BTreeMap::new(),
             upstreams: Vec::new(),

@@ -94,7 +94,7 @@ async fn accept(serving: &Arc<Serving>, listener: &TcpListener, port: Port, cap:
             continue;
         }
         let Ok(permit) = Arc::clone(cap).try_acquire_owned() else {
-            let phase = serving.phases.current().phase;
+            let phase = serving.phases.current().stage.phase;
             let event = Event::deny(port.kind(), phase, "too_many_connections");
             serving.audit.write(event);
             splice::reset(&stream);
@@ -144,7 +144,7 @@ fn refuse(serving: &Serving, stream: &TcpStream) {
     if serving.redirect.answer(stream, original, &serving.boot) {
         return;
     }
-    let phase = serving.phases.current().phase;
+    let phase = serving.phases.current().stage.phase;
     let event = Event::deny(Kind::Tcp, phase, "port_not_allowed");
     serving.audit.write(event.original(original));
     splice::reset(stream);
@@ -190,8 +190,9 @@ async fn answer_stream(serving: &Serving, mut stream: TcpStream) {
 }
 
 fn answer(serving: &Serving, query: &[u8]) -> Option<Vec<u8>> {
-    let phase = serving.phases.current().phase;
-    let allows = |host: &_| serving.policy.name(phase, host);
+    let stage = serving.phases.current().stage;
+    let phase = stage.phase;
+    let allows = |host: &_| serving.policy.name(stage, host);
     let answered = dns::answer(query, serving.families, allows)?;
     let event = match answered.verdict {
         Ok(()) => Event::allow(Kind::Dns, phase, "answered"),

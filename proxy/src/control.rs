@@ -126,7 +126,7 @@ impl Control {
                 let current = serving.phases.current();
                 (
                     !serving.phases.is_closed(),
-                    current.phase,
+                    current.stage.phase,
                     current.number,
                     serving.faults(),
                 )

@@ -3,7 +3,7 @@
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
-use assay_core::{egress::HostName, phase::EgressPhase};
+use assay_core::egress::HostName;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, combinators::BoxBody};
@@ -16,7 +16,7 @@ use crate::{
     dial,
     model::{answer::Answer, refusal::Refusal},
     orig_dst,
-    phase::Flow,
+    phase::{Flow, Stage},
     serving::Serving,
     waits::Wait,
 };
@@ -25,11 +25,11 @@ use crate::{
 pub async fn handle(serving: Arc<Serving>, flow: Arc<Flow>, stream: TcpStream) {
     let original = orig_dst::read(&stream).map(|original| original.to_string());
     let service = {
-        let phase = flow.phase();
+        let stage = flow.stage();
         service_fn(move |request| {
-            let event = Event::deny(Kind::Http, phase, "").original(original.as_ref());
+            let event = Event::deny(Kind::Http, stage.phase, "").original(original.as_ref());
             let serving = Arc::clone(&serving);
-            async move { Ok::<_, Infallible>(answer(&serving, phase, request, event).await) }
+            async move { Ok::<_, Infallible>(answer(&serving, stage, request, event).await) }
         })
     };
     let connection = server::conn::http1::Builder::new()
@@ -47,7 +47,7 @@ pub async fn handle(serving: Arc<Serving>, flow: Arc<Flow>, stream: TcpStream) {
     }
 }
 
-async fn answer(serving: &Serving, phase: EgressPhase, request: Request<Incoming>, event: Event) -> Answer {
+async fn answer(serving: &Serving, stage: Stage, request: Request<Incoming>, event: Event) -> Answer {
     let event = event.request(request.method(), request.uri().path());
     let refuse = |event: Event, refusal: &Refusal| {
         let event = event.denied(refusal.code).status(refusal.status);
@@ -59,7 +59,7 @@ async fn answer(serving: &Serving, phase: EgressPhase, request: Request<Incoming
         Err(refusal) => return refuse(event, &refusal),
     };
     let event = event.host(&host);
-    if let Err(reason) = serving.policy.http(phase, &host) {
+    if let Err(reason) = serving.policy.http(stage, &host) {
         let message = format!("{host} is not allowed in this phase. Trying again is of no use.");
         return refuse(event, &Refusal::policy(reason, message));
     }

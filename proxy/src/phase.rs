@@ -13,22 +13,38 @@ use assay_core::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// What decides which hosts can be reached: the phase, and the step that it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stage {
+    /// From 0.
+    pub step: u32,
+    /// The phase.
+    pub phase: EgressPhase,
+}
+
+impl From<EgressPhase> for Stage {
+    /// The phase in the first step.
+    fn from(phase: EgressPhase) -> Self {
+        Self { step: 0, phase }
+    }
+}
+
 /// One stretch of time under one phase.
 #[derive(Debug)]
 pub struct Generation {
     /// Grows with each switch.
     pub number: u64,
     /// What decides which hosts can be reached.
-    pub phase: EgressPhase,
+    pub stage: Stage,
     over: CancellationToken,
     live: AtomicU64,
 }
 
 impl Generation {
-    fn new(number: u64, phase: EgressPhase) -> Arc<Self> {
+    fn new(number: u64, stage: Stage) -> Arc<Self> {
         Arc::new(Self {
             number,
-            phase,
+            stage,
             over: CancellationToken::new(),
             live: AtomicU64::new(0),
         })
@@ -56,7 +72,7 @@ impl Phases {
     /// Starts with generation 0.
     pub fn new(phase: EgressPhase) -> Self {
         Self {
-            current: Mutex::new(Generation::new(0, phase)),
+            current: Mutex::new(Generation::new(0, phase.into())),
             closed: AtomicBool::new(false),
         }
     }
@@ -83,7 +99,12 @@ impl Phases {
                     current: current.number,
                 });
             }
-            let new = Generation::new(switch.generation, switch.phase);
+            let Switch {
+                generation,
+                phase,
+                step,
+            } = switch;
+            let new = Generation::new(generation, Stage { step, phase });
             if self.is_closed() {
                 new.over.cancel();
             }
@@ -120,9 +141,14 @@ impl Phases {
 pub struct Flow(Arc<Generation>);
 
 impl Flow {
-    /// The phase under which it was accepted; its policy for life.
+    /// The phase under which it was accepted.
     pub fn phase(&self) -> EgressPhase {
-        self.0.phase
+        self.0.stage.phase
+    }
+
+    /// That and its step; its policy for life.
+    pub fn stage(&self) -> Stage {
+        self.0.stage
     }
 
     /// Ends when the flow must be cut.
@@ -147,7 +173,11 @@ mod tests {
     use super::*;
 
     fn to(generation: u64, phase: EgressPhase) -> Switch {
-        Switch { generation, phase }
+        Switch {
+            generation,
+            phase,
+            step: 0,
+        }
     }
 
     #[test]
@@ -177,7 +207,7 @@ mod tests {
                 Err(Stale { asked, current: 2 })
             );
         }
-        assert_eq!(phases.current().phase, EgressPhase::Verify);
+        assert_eq!(phases.current().stage.phase, EgressPhase::Verify);
     }
 
     #[test]

@@ -14,10 +14,13 @@ use assay_core::{
     upstream::Upstream,
 };
 
+use crate::phase::Stage;
+
 /// What each phase may reach and call.
 #[derive(Debug)]
 pub struct Policy {
     egress: BTreeMap<EgressPhase, Egress>,
+    steps: BTreeMap<u32, BTreeMap<EgressPhase, Egress>>,
     purses: BTreeMap<EgressPhase, Purse>,
     upstreams: Vec<Arc<Upstream>>,
     prices: BTreeMap<ModelSlug, ModelPrice>,
@@ -42,6 +45,7 @@ impl Policy {
     pub fn new(assignment: &ProxyAssignment) -> Self {
         Self {
             egress: assignment.egress.clone(),
+            steps: assignment.steps.clone(),
             purses: assignment.purses.clone(),
             upstreams: assignment.upstreams.iter().cloned().map(Arc::new).collect(),
             prices: assignment.prices.clone(),
@@ -73,27 +77,33 @@ impl Policy {
     }
 
     /// Where a TLS connection to `host` goes. A model host is opened or refused, never passed through.
-    pub fn tls(&self, phase: EgressPhase, host: &HostName) -> Result<Route, Reason> {
-        if let Some(upstream) = self.model_hosts(phase).find(|upstream| upstream.host == *host) {
+    pub fn tls(&self, stage: impl Into<Stage>, host: &HostName) -> Result<Route, Reason> {
+        let stage = stage.into();
+        if let Some(upstream) = self
+            .model_hosts(stage.phase)
+            .find(|upstream| upstream.host == *host)
+        {
             return Ok(Route::Open(Arc::clone(upstream)));
         }
-        self.http(phase, host).map(|()| Route::Splice)
+        self.http(stage, host).map(|()| Route::Splice)
     }
 
     /// May `host` be reached on port 80? A model host never.
-    pub fn http(&self, phase: EgressPhase, host: &HostName) -> Result<(), Reason> {
+    pub fn http(&self, stage: impl Into<Stage>, host: &HostName) -> Result<(), Reason> {
         if self.upstreams.iter().any(|upstream| upstream.host == *host) {
             return Err("model_host_closed");
         }
-        match self.egress.get(&phase) {
+        let Stage { step, phase } = stage.into();
+        let of_step = self.steps.get(&step).and_then(|phases| phases.get(&phase));
+        match of_step.or_else(|| self.egress.get(&phase)) {
             Some(egress) if egress.allows(host) => Ok(()),
             _ => Err("host_not_allowed"),
         }
     }
 
     /// May `host` be looked up?
-    pub fn name(&self, phase: EgressPhase, host: &HostName) -> Result<(), Reason> {
-        self.tls(phase, host).map(|_| ())
+    pub fn name(&self, stage: impl Into<Stage>, host: &HostName) -> Result<(), Reason> {
+        self.tls(stage, host).map(|_| ())
     }
 }
 
@@ -139,6 +149,24 @@ mod tests {
         assert_eq!(
             policy.name(EgressPhase::Build, &host("pypi.org")),
             Err("host_not_allowed")
+        );
+    }
+
+    #[test]
+    fn a_step_may_reach_something_else_in_the_same_phase() {
+        let mut assignment = fixture::assignment();
+        let hosts = serde_json::json!({ "agent": { "mode": "hosts", "hosts": ["only.example.org"] } });
+        assignment.steps = [(1, serde_json::from_value(hosts).unwrap())].into();
+        let policy = Policy::new(&assignment);
+        let phase = EgressPhase::Agent;
+        let ask = |step, name: &str| policy.tls(Stage { step, phase }, &host(name));
+        assert_eq!(ask(0, "only.example.org"), Err("host_not_allowed"));
+        assert_eq!(ask(1, "only.example.org"), Ok(Route::Splice));
+        assert_eq!(ask(2, "only.example.org"), Err("host_not_allowed"));
+        let phase = EgressPhase::Verify;
+        assert_eq!(
+            policy.tls(Stage { step: 1, phase }, &host("example.org")),
+            Ok(Route::Splice)
         );
     }
 }

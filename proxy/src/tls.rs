@@ -50,7 +50,7 @@ pub async fn handle(serving: Arc<Serving>, flow: Arc<Flow>, mut stream: TcpStrea
             return;
         }
     };
-    match serving.policy.tls(flow.phase(), &name) {
+    match serving.policy.tls(flow.stage(), &name) {
         Err(reason) => serving.audit.write(deny(reason).host(&name)),
         Ok(Route::Splice) => {
             let event = Event::allow(Kind::Tls, flow.phase(), "spliced")

@@ -345,6 +345,7 @@ async fn a_switch_of_the_phase_cuts_what_is_open() {
     let switch = Switch {
         generation: 3,
         phase: EgressPhase::Verify,
+        step: 0,
     };
     let answer = world.control().signed("POST", "/v1/phase", &switch).await;
     let switched: Switched = serde_json::from_slice(&answer.body).unwrap();
@@ -379,6 +380,7 @@ async fn an_allowed_host_is_passed_through_unopened_and_cut_with_its_phase() {
     let switch = Switch {
         generation: 1,
         phase: EgressPhase::Agent,
+        step: 0,
     };
     let answer = world.control().signed("POST", "/v1/phase", &switch).await;
     let switched: Switched = serde_json::from_slice(&answer.body).unwrap();

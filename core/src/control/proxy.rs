@@ -42,6 +42,9 @@ pub struct ProxyAssignment {
     pub mac_key: Secret,
     /// What each phase may reach; a phase that is absent reaches nothing.
     pub egress: BTreeMap<EgressPhase, Egress>,
+    /// By step, counted from 0: the phases that may reach something else in this step than `egress` says.
+    #[serde(default)]
+    pub steps: BTreeMap<u32, BTreeMap<EgressPhase, Egress>>,
     /// The phase at start.
     pub phase: EgressPhase,
     /// The purse of each phase that may call models.
@@ -113,6 +116,9 @@ pub struct Switch {
     pub generation: u64,
     /// The phase to switch to.
     pub phase: EgressPhase,
+    /// The step that begins or goes on, from 0.
+    #[serde(default)]
+    pub step: u32,
 }
 
 /// The answer of a switch.

@@ -40,6 +40,7 @@ async fn a_proxy_that_has_served_only_reports_after_a_restart() {
     let switch = Switch {
         generation: 9,
         phase: EgressPhase::Agent,
+        step: 0,
     };
     assert_eq!(again.signed("POST", "/v1/phase", &switch).await.status, 409);
     assert!(!again.signed_get("/v1/log?from=0").await.body.is_empty());
@@ -74,6 +75,7 @@ async fn control_refuses_what_is_unsigned_replayed_or_tampered_with() {
     let body = serde_json::to_vec(&Switch {
         generation: 1,
         phase: EgressPhase::Verify,
+        step: 0,
     })
     .unwrap();
     assert_eq!(

@@ -8,7 +8,6 @@ use assay_core::{
         signature::{MAC_HEADER, response_mac},
     },
     id::{Fence, SandboxId},
-    phase::EgressPhase,
     wire::channel::Record,
 };
 use bytes::Bytes;
@@ -41,9 +40,8 @@ impl ProxyClient {
     }
 
     /// Switches the egress phase. The generation must be higher than every one before.
-    pub async fn switch(&self, generation: u64, phase: EgressPhase) -> Result<Switched, Error> {
-        let body = serde_json::to_vec(&Switch { generation, phase })
-            .map_err(|error| Error::Answer(error.to_string()))?;
+    pub async fn switch(&self, switch: Switch) -> Result<Switched, Error> {
+        let body = serde_json::to_vec(&switch).map_err(|error| Error::Answer(error.to_string()))?;
         self.json(Method::POST, "/v1/phase", body.into()).await
     }
 

@@ -11,7 +11,7 @@ use assay_core::{
     archive::{self, Caps, Files},
     task::{
         Task,
-        plan::{Circumstances, Plan, StepPlan, Unplannable},
+        plan::{Circumstances, Plan, Unplannable},
     },
     wire::worker::Archive,
 };
@@ -52,9 +52,6 @@ impl<E: Engine> Driver<E> {
             | Unplannable::NoSolution(_)
             | Unplannable::PatchOnSteps => unusable(error.to_string()),
         })?;
-        if let Some(message) = changing_network(&plan) {
-            return Err(unusable(message.to_owned()).into());
-        }
         self.plan = Some(Arc::new(plan));
         self.files = Some(files);
         Ok(())
@@ -106,17 +103,6 @@ impl<E: Engine> Driver<E> {
         }
         Ok(manifest)
     }
-}
-
-/// A sandbox has one egress for each phase, so steps cannot differ.
-fn changing_network(plan: &Plan) -> Option<&'static str> {
-    let first = plan.steps.first()?;
-    let differs = |step: &StepPlan| {
-        step.agent.egress != first.agent.egress || step.verifier.egress != first.verifier.egress
-    };
-    plan.steps.iter().any(differs).then_some(
-        "steps[].network_mode: all steps of a task have one network here; remove it from the steps",
-    )
 }
 
 /// An empty folder.

@@ -4,11 +4,10 @@ use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::Duration};
 
 use assay_core::{
     control::{
-        proxy::Ledger,
+        proxy::{Ledger, Switch},
         runner::{Collect, Execute, Manifest},
     },
     id::{ExecId, Fence},
-    phase::EgressPhase,
 };
 use assay_engine::{Sandbox, SandboxRef};
 use assay_runtime::control::{Error, ProxyClient, RunnerClient};
@@ -184,14 +183,11 @@ impl Live {
             .map_err(|error| Evidence::Silent(format!("collect: no manifest: {error}")).into())
     }
 
-    pub(super) async fn switch(&self, generation: u64, phase: EgressPhase) -> Result<(), Halt> {
-        self.proxy
-            .switch(generation, phase)
-            .await
-            .map(|_| ())
-            .map_err(|error| {
-                Evidence::NotSwitched(format!("the proxy did not switch to {phase}: {error}")).into()
-            })
+    pub(super) async fn switch(&self, switch: Switch) -> Result<(), Halt> {
+        let phase = switch.phase;
+        self.proxy.switch(switch).await.map(|_| ()).map_err(|error| {
+            Evidence::NotSwitched(format!("the proxy did not switch to {phase}: {error}")).into()
+        })
     }
 
     pub(super) async fn ledger(&self) -> Result<Ledger, Halt> {

@@ -100,6 +100,7 @@ impl Ingredients<'_> {
                 public_key: signer.public_key(),
                 mac_key: Secret::new(hex(&signer.mac_key())),
                 egress: phases.iter().map(|phase| (*phase, self.egress(*phase))).collect(),
+                steps: self.steps(place),
                 phase,
                 upstreams: if purses.is_empty() {
                     Vec::new()
@@ -129,6 +130,30 @@ impl Ingredients<'_> {
             EgressPhase::Setup => self.plan.setup_egress.clone(),
             EgressPhase::Agent => self.step.agent.egress.clone(),
             EgressPhase::Verify => self.step.verifier.egress.clone(),
+        }
+    }
+
+    /// What the steps of the agent's sandbox may reach otherwise than its first one. Others serve one step.
+    fn steps(&self, place: Place) -> BTreeMap<u32, BTreeMap<EgressPhase, Egress>> {
+        let differs = |(number, step): (u32, &StepPlan)| {
+            let egress = [
+                (EgressPhase::Agent, &step.agent.egress, &self.step.agent.egress),
+                (
+                    EgressPhase::Verify,
+                    &step.verifier.egress,
+                    &self.step.verifier.egress,
+                ),
+            ];
+            let other: BTreeMap<_, _> = egress
+                .into_iter()
+                .filter(|(_, own, first)| own != first)
+                .map(|(phase, own, _)| (phase, own.clone()))
+                .collect();
+            (!other.is_empty()).then_some((number, other))
+        };
+        match place {
+            Place::Main => (0..).zip(&self.plan.steps).filter_map(differs).collect(),
+            Place::Verifier(_) | Place::Build => BTreeMap::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use assay_core::{phase::EgressPhase, task::plan::Mode};
+use assay_core::{control::proxy::Switch, phase::EgressPhase, task::plan::Mode};
 use assay_engine::{Engine, ImageRef, SandboxSpec};
 
 use super::{
@@ -189,7 +189,12 @@ impl<E: Engine> Driver<E> {
         let data = serde_json::json!({ "egress": phase, "generation": self.journal.generation });
         self.journal.note(&self.row, now, "switched", data);
         self.journal.flush(&self.site.platform, &self.row).await?;
-        live.switch(self.journal.generation, phase).await?;
+        let switch = Switch {
+            generation: self.journal.generation,
+            phase,
+            step: self.row.step,
+        };
+        live.switch(switch).await?;
         self.site
             .engine
             .set_phase(&live.name(), phase)
