@@ -9,6 +9,7 @@ mod folder;
 mod lint;
 mod parse;
 pub mod plan;
+mod support;
 pub mod template;
 
 pub use config::Config;
@@ -114,9 +115,9 @@ pub enum InvalidTask {
         reason: &'static str,
     },
     /// A valid task that asks for something that Assay does not do.
-    #[error("task.toml: {key}: {reason}")]
+    #[error("{}{key}: {reason}", if key.contains('/') { "" } else { "task.toml: " })]
     Unsupported {
-        /// The key's path.
+        /// The key's path in `task.toml`, or the name of a file.
         key: String,
         /// What is not done, and what would be.
         reason: String,
@@ -131,7 +132,7 @@ impl Task {
             reason: "every task has one (of at most 1 MiB)",
         })?;
         let (config, warnings) = Config::parse(&text)?;
-        folder::check_supported(&config, files)?;
+        support::check_supported(&config, files)?;
         Ok(Self {
             name: config
                 .task

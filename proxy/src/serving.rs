@@ -130,7 +130,7 @@ impl Serving {
 
     /// Cuts every flow and serves nobody from here on: the packet rules are gone.
     pub fn give_up(&self) {
-        let event = Event::deny(Kind::Control, self.phases.current().phase, "redirect_lost");
+        let event = Event::deny(Kind::Control, self.phases.current().stage.phase, "redirect_lost");
         self.audit.write(event);
         self.phases.close();
     }

@@ -278,3 +278,65 @@ async fn a_line_of_a_driver_says_what_it_is_about() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_step_has_its_own_network_and_goes_back_to_the_agents() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let toml = "schema_version = '1.4'\n[agent]\nnetwork_mode = 'no-network'\n\
+                [[steps]]\nname = 'closed'\n[[steps]]\nname = 'open'\n[steps.agent]\nnetwork_mode = 'allowlist'\n\
+                allowed_hosts = ['only.example.org']\n[[steps]]\nname = 'again'\n";
+    let mut files = Files::from([("task.toml", toml), ("environment/Dockerfile", DOCKERFILE)]);
+    // A name that may be reached has an address of the sandbox's own; another one has none.
+    let solve = "#!/bin/bash\ngetent hosts only.example.org >/dev/null && echo open || echo closed\n";
+    let test = "#!/bin/bash\necho 1 > /logs/verifier/reward.txt\n";
+    for step in ["closed", "open", "again"] {
+        files.insert(&format!("steps/{step}/tests/test.sh"), test);
+        files.insert(&format!("steps/{step}/instruction.md"), "Look it up");
+        files.insert(&format!("steps/{step}/solution/solve.sh"), solve);
+    }
+    let mut assignment = world.assignment(Contract::Oracle, &files);
+    assignment.policy.agent_network = assay_core::policy::AgentNetwork::Task;
+    let report = world.run(assignment).await;
+    assert_eq!(report.cause, Cause::Completed, "{}", report.detail);
+    let said: String = (0..3)
+        .map(|step| world.platform.output(&format!("{step}/agent/stdout")))
+        .collect();
+    assert_eq!(said, "closed\nopen\nclosed\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_is_told_of_tools_and_a_report_of_single_tests_is_kept() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let toml = "schema_version = '1.4'\n[environment]\nskills_dir = '/skills'\n[[environment.mcp_servers]]\nname = 'clock'\n\
+                transport = 'stdio'\ncommand = '/usr/bin/date'\n";
+    let mut files = task(toml);
+    let test = "#!/bin/bash\necho '<testsuite><testcase name=\"a\"/><testcase name=\"b\"><failure message=\"no\"/></testcase></testsuite>' \
+                > /logs/verifier/junit.xml\necho 0.5 > /logs/verifier/reward.txt\n";
+    files.insert("tests/test.sh", test);
+    files.insert("trajectory.json", "[before]");
+    let manifest = "name = 'x'\ncontract = 'command'\nrun = ['sh', '-c', 'cat $ASSAY_MCP_CONFIG $ASSAY_TRAJECTORY; echo $ASSAY_SKILLS_DIR']";
+    let mut assignment = world.assignment(Contract::Command, &files);
+    assignment.agent = Some(
+        world
+            .platform
+            .archive("agent", &Files::from([("agent.toml", manifest)])),
+    );
+    let report = world.run(assignment).await;
+    assert_eq!(
+        (report.cause, report.score),
+        (Cause::Completed, Some(0.5)),
+        "{}",
+        report.detail
+    );
+    let told = world.platform.output("agent/stdout");
+    assert!(
+        told.contains("\"command\":\"/usr/bin/date\"") && told.ends_with("[before]/skills\n"),
+        "{told}"
+    );
+    let kept = world.platform.artifact("tests.json");
+    assert!(kept.contains("\"failed\",\"message\":\"no\""), "{kept}");
+}

@@ -71,7 +71,7 @@ async fn attempt_of(api: &Api, run: RunId) -> Result<AttemptId, Error> {
 }
 
 /// Reads a small artifact into memory; none of that name is `None`.
-async fn read(api: &Api, artifacts: &[Artifact], name: &str) -> Result<Option<Vec<u8>>, Error> {
+pub(super) async fn read(api: &Api, artifacts: &[Artifact], name: &str) -> Result<Option<Vec<u8>>, Error> {
     let Some(artifact) = artifacts.iter().find(|artifact| artifact.name == name) else {
         return Ok(None);
     };

@@ -1,11 +1,10 @@
-//! The rules of the folder: which files must exist, where each step's parts are, what is not done here.
+//! The rules of the folder: which files must exist, and where each step's parts are.
 
 use super::{
     Config, InvalidTask, StepFiles,
-    config::{Artifact, Environment, EnvironmentMode, NetworkMode, Os, Step, Verifier},
-    parse::MAIN,
+    config::{EnvironmentMode, Step, Verifier},
 };
-use crate::{archive::Files, egress::HostPattern};
+use crate::archive::Files;
 
 /// Is there an image to run in, and is it built from a Dockerfile?
 pub(super) fn check_environment(config: &Config, files: &Files) -> Result<bool, InvalidTask> {
@@ -186,119 +185,6 @@ pub(super) fn environment_mode(config: &Config, step: Option<&Step>) -> Environm
     step.and_then(|step| of(&step.verifier))
         .or_else(|| of(&config.verifier))
         .unwrap_or(EnvironmentMode::Shared)
-}
-
-/// Refuses by name what Assay does not do.
-pub(super) fn check_supported(config: &Config, files: &Files) -> Result<(), InvalidTask> {
-    check_one_environment(&config.environment, "environment")?;
-    check_verifier(&config.verifier, "verifier")?;
-    check_hosts(
-        config.agent.network_mode,
-        config.agent.allowed_hosts.as_deref(),
-        "agent",
-    )?;
-    check_artifacts(&config.artifacts, "artifacts")?;
-    for (index, step) in config.steps.iter().flatten().enumerate() {
-        let key = format!("steps[{index}]");
-        check_hosts(
-            step.agent.network_mode,
-            step.agent.allowed_hosts.as_deref(),
-            &format!("{key}.agent"),
-        )?;
-        check_verifier(&step.verifier, &format!("{key}.verifier"))?;
-        check_artifacts(&step.artifacts, &format!("{key}.artifacts"))?;
-    }
-    check_compose(config, files)
-}
-
-fn check_one_environment(environment: &Environment, key: &str) -> Result<(), InvalidTask> {
-    let refusal = if environment.os == Os::Windows {
-        ("os", "Windows containers are not run here")
-    } else if environment.gpus.is_some_and(|gpus| gpus > 0) {
-        ("gpus", "this engine hands out no GPU")
-    } else if environment.tpu.is_some() {
-        ("tpu", "this engine hands out no TPU")
-    } else if !environment.mcp_servers.is_empty() {
-        ("mcp_servers", "MCP servers are not offered to agents here")
-    } else {
-        let hosts = environment.allowed_hosts.as_deref();
-        return check_hosts(Some(environment.network_mode), hosts, key);
-    };
-    let (name, reason) = refusal;
-    Err(InvalidTask::Unsupported {
-        key: format!("{key}.{name}"),
-        reason: reason.to_owned(),
-    })
-}
-
-fn check_verifier(verifier: &Verifier, key: &str) -> Result<(), InvalidTask> {
-    check_hosts(verifier.network_mode, verifier.allowed_hosts.as_deref(), key)?;
-    if let Some(environment) = &verifier.environment {
-        check_one_environment(environment, &format!("{key}.environment"))?;
-    }
-    match verifier
-        .collect
-        .iter()
-        .position(|collect| collect.service != MAIN)
-    {
-        Some(index) => Err(only_main(format!("{key}.collect[{index}].service"))),
-        None => Ok(()),
-    }
-}
-
-fn check_artifacts(artifacts: &[Artifact], key: &str) -> Result<(), InvalidTask> {
-    let sidecar = |artifact: &Artifact| artifact.service.as_deref().is_some_and(|service| service != MAIN);
-    match artifacts.iter().position(sidecar) {
-        Some(index) => Err(only_main(format!("{key}[{index}].service"))),
-        None => Ok(()),
-    }
-}
-
-fn only_main(key: String) -> InvalidTask {
-    let reason = "there is no service but `main`: compose files are not run here".to_owned();
-    InvalidTask::Unsupported { key, reason }
-}
-
-/// Hosts are reached by name, through the proxy.
-fn check_hosts(mode: Option<NetworkMode>, hosts: Option<&[String]>, key: &str) -> Result<(), InvalidTask> {
-    if mode != Some(NetworkMode::Allowlist) {
-        return Ok(());
-    }
-    for (index, host) in hosts.into_iter().flatten().enumerate() {
-        pattern(host).map_err(|error| InvalidTask::Unsupported {
-            key: format!("{key}.allowed_hosts[{index}]"),
-            reason: error.to_string(),
-        })?;
-    }
-    Ok(())
-}
-
-/// A host of a task as a pattern of ours. `*.suffix` of a task covers any depth.
-pub(super) fn pattern(host: &str) -> Result<HostPattern, crate::egress::InvalidHost> {
-    if host.starts_with("*.") {
-        format!("*{host}").parse()
-    } else {
-        host.parse()
-    }
-}
-
-fn check_compose(config: &Config, files: &Files) -> Result<(), InvalidTask> {
-    let mut folders = vec!["environment".to_owned(), "tests".to_owned()];
-    folders.extend(
-        config
-            .steps
-            .iter()
-            .flatten()
-            .map(|step| format!("steps/{}/tests", step.name)),
-    );
-    for folder in folders {
-        let path = format!("{folder}/docker-compose.yaml");
-        if files.is_file(&path) {
-            let reason = "compose files are not run here; one Dockerfile makes the one container".to_owned();
-            return Err(InvalidTask::Unsupported { key: path, reason });
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

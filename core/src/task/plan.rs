@@ -11,7 +11,7 @@ pub use verifier::{Mode, Separate, SeparateImage, VerifierPlan};
 
 use super::{
     StepFiles, Task,
-    config::{Agent, Artifact, Collect, Environment, Healthcheck, MinReward, Step, Strategy},
+    config::{Agent, Artifact, Collect, Environment, Healthcheck, McpServer, MinReward, Step, Strategy},
     template::{self, Unresolved},
 };
 use crate::{
@@ -54,6 +54,8 @@ pub struct Plan {
     pub healthcheck: Option<Healthcheck>,
     /// A folder of the image whose skills the agent may use; told to it as `ASSAY_SKILLS_DIR`.
     pub skills_dir: Option<String>,
+    /// Servers of tools that the agent may use; told to it in a file that `ASSAY_MCP_CONFIG` names.
+    pub mcp_servers: Vec<McpServer>,
     /// Times and sizes of the agent's sandbox. Those of agent and verifier stand with each step.
     pub limits: Limits,
     /// While the image is built.
@@ -165,6 +167,7 @@ impl Plan {
             env: template::resolve_all("environment.env", &environment.env, given.values)?,
             healthcheck: environment.healthcheck.clone(),
             skills_dir: environment.skills_dir.clone(),
+            mcp_servers: environment.mcp_servers.clone(),
             limits: limits(environment, given),
             build_egress: given.policy.egress(EgressPhase::Build, &baseline),
             setup_egress: given.policy.egress(EgressPhase::Setup, &baseline),
@@ -267,7 +270,9 @@ fn agent(
     let asked_egress = network::agent(config, step)?;
     let is_oracle = given.contract == Contract::Oracle;
     if is_oracle && files.solution.is_none() {
-        return Err(Unplannable::NoSolution("solution".to_owned()));
+        let folder = files.name.as_ref();
+        let folder = folder.map_or_else(|| "solution".to_owned(), |name| format!("steps/{name}/solution"));
+        return Err(Unplannable::NoSolution(folder));
     }
     let LimitSettings { default, maximum } = given.settings;
     let time = &given.policy.time;

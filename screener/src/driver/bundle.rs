@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use assay_core::{agent::Contract, egress::port};
+use assay_core::{
+    agent::Contract,
+    egress::port,
+    task::config::{McpServer, Transport},
+};
 use assay_engine::Engine;
 
 use super::{Driver, Halt, live::Live, pack::Item};
@@ -32,14 +36,26 @@ impl<E: Engine> Driver<E> {
         self.put(live, HOME, items).await
     }
 
-    /// Uploads the step's instruction.
+    /// Uploads what the agent is given to read: instruction, servers of tools, a trajectory to begin with.
     pub(super) async fn upload_instruction(&mut self, live: &Live) -> Result<(), Halt> {
-        let text = Item::Text {
-            path: INSTRUCTION_FILE.to_owned(),
-            content: self.step_plan()?.files.instruction.into_bytes(),
+        let text = |path: &str, content: Vec<u8>| Item::Text {
+            path: path.to_owned(),
+            content,
             mode: 0o644,
         };
-        self.put(live, HOME, vec![text]).await
+        let files = self.step_plan()?.files;
+        let mut items = vec![text(INSTRUCTION_FILE, files.instruction.into_bytes())];
+        let plan = self.plan()?;
+        if !plan.mcp_servers.is_empty() {
+            let tools = tools(&plan.mcp_servers).to_string();
+            items.push(text(TOOLS_FILE, tools.into_bytes()));
+        }
+        if let Some(trajectory) = files.trajectory {
+            let path = self.task_folder().join(trajectory);
+            let content = tokio::fs::read(&path).await.map_err(super::fetch::local(&path))?;
+            items.push(text(TRAJECTORY_FILE, content));
+        }
+        self.put(live, HOME, items).await
     }
 
     /// What the agent is told.
@@ -58,6 +74,16 @@ impl<E: Engine> Driver<E> {
         env.extend(model_env());
         if let Some(folder) = self.plan.as_ref().and_then(|plan| plan.skills_dir.clone()) {
             env.insert("ASSAY_SKILLS_DIR".to_owned(), folder);
+        }
+        if self
+            .plan
+            .as_ref()
+            .is_some_and(|plan| !plan.mcp_servers.is_empty())
+        {
+            env.insert("ASSAY_MCP_CONFIG".to_owned(), format!("{HOME}/{TOOLS_FILE}"));
+        }
+        if self.step_plan().is_ok_and(|step| step.files.trajectory.is_some()) {
+            env.insert("ASSAY_TRAJECTORY".to_owned(), format!("{HOME}/{TRAJECTORY_FILE}"));
         }
         env.extend(
             [
@@ -98,6 +124,22 @@ pub(super) fn model_env() -> BTreeMap<String, String> {
     .into()
 }
 
+/// The servers of tools in the form that most MCP clients read.
+fn tools(servers: &[McpServer]) -> serde_json::Value {
+    let server = |server: &McpServer| match server.transport {
+        Transport::Stdio => serde_json::json!({ "command": server.command, "args": server.args }),
+        Transport::Sse => serde_json::json!({ "type": "sse", "url": server.url }),
+        Transport::StreamableHttp => serde_json::json!({ "type": "http", "url": server.url }),
+    };
+    let servers: serde_json::Map<_, _> = servers
+        .iter()
+        .map(|one| (one.name.clone(), server(one)))
+        .collect();
+    serde_json::json!({ "mcpServers": servers })
+}
+
+const TOOLS_FILE: &str = "mcp.json";
+const TRAJECTORY_FILE: &str = "trajectory.json";
 const INSTRUCTION_FILE: &str = "instruction.md";
 const PATCH_DRIVER_FILE: &str = "assay_patch_driver.py";
 const PATCH_DRIVER: &str = include_str!("patch_driver.py");

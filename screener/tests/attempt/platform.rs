@@ -150,6 +150,12 @@ impl Platform {
         })
     }
 
+    /// The text of an artifact that was put.
+    pub(crate) fn artifact(&self, name: &str) -> String {
+        let object = self.with(|state| state.objects.get(&format!("/objects/{name}")).cloned());
+        String::from_utf8(object.unwrap_or_default().to_vec()).unwrap()
+    }
+
     pub(crate) async fn report(&self) -> Report {
         self.wait(|state| (!state.reports.is_empty()).then(|| state.reports.remove(0)))
             .await

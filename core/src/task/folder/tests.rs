@@ -125,8 +125,8 @@ fn what_is_not_done_here_is_refused_by_its_key() {
         ("[environment]\ngpus = 1", "environment.gpus"),
         ("[environment.tpu]\ntype='v6e'\ntopology='2x2'", "environment.tpu"),
         (
-            "[[environment.mcp_servers]]\nname='x'\nurl='y'",
-            "environment.mcp_servers",
+            "[[environment.mcp_servers]]\nname='x'\nurl='http://tools:8000'",
+            "environment.mcp_servers[0].url",
         ),
         ("[verifier.environment]\ngpus = 2", "verifier.environment.gpus"),
         (

@@ -3,7 +3,7 @@
 use super::{
     super::{
         config::{Config, Environment, NetworkMode, Step},
-        folder,
+        support,
     },
     Unplannable,
 };
@@ -52,7 +52,7 @@ fn egress(mode: NetworkMode, hosts: Option<&[String]>) -> Result<Egress, Unplann
             let hosts = hosts
                 .into_iter()
                 .flatten()
-                .map(|host| folder::pattern(host).map_err(|error| Unplannable::Host(error.to_string())))
+                .map(|host| support::pattern(host).map_err(|error| Unplannable::Host(error.to_string())))
                 .collect::<Result<_, _>>()?;
             Ok(Egress::Hosts { hosts })
         }

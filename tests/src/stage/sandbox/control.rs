@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 use assay_core::{
     control::{
-        proxy::{AuditLine, Health, Ledger, Metrics, Probe, ProxyAssignment},
+        proxy::{AuditLine, Health, Ledger, Metrics, Probe, ProxyAssignment, Switch},
         signature::Signer,
     },
     digest::hex,
@@ -108,10 +108,14 @@ impl Stage {
 
     /// Switches the phase.
     pub fn switch(&self, phase: EgressPhase) -> anyhow::Result<()> {
-        let generation = self.generation.fetch_add(1, Ordering::SeqCst);
+        let switch = Switch {
+            generation: self.generation.fetch_add(1, Ordering::SeqCst),
+            phase,
+            step: 0,
+        };
         self.internet
             .place
-            .run(async move { proxy_client().switch(generation, phase).await })?;
+            .run(async move { proxy_client().switch(switch).await })?;
         Ok(())
     }
 
