@@ -9,6 +9,7 @@ pub mod cause;
 pub mod clock;
 pub mod control;
 pub mod digest;
+pub mod dockerfile;
 pub mod egress;
 pub mod id;
 pub mod ledger;

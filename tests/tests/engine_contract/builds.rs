@@ -9,7 +9,10 @@ use tokio::time::Instant;
 use super::bench::{Bench, IMAGE, files, image, log, random, spec};
 
 pub async fn an_image_is_built_once_for_its_key<E: Engine>(bench: &Bench<E>) {
-    let text = format!("FROM {IMAGE}\nARG WORD=default\nENV SAID=$WORD\nWORKDIR /work\nUSER daemon\n");
+    let text = format!(
+        "FROM {IMAGE}\nARG WORD=default\nENV SAID=$WORD\nRUN cat > /said <<'END' && grep import /said\nfrom a import b\nEND\n\
+         WORKDIR /work\nUSER daemon\n"
+    );
     let (spec, _folder) = image(&text);
     let build = || async {
         let (sender, _reader) = log();

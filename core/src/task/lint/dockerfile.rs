@@ -1,7 +1,7 @@
 //! The Dockerfiles: images that may change, files that are missing, tests that the agent would see.
 
 use super::{Warning, python, warn};
-use crate::archive::Files;
+use crate::{archive::Files, dockerfile::without_heredocs};
 
 /// Looks at the image of the agent and at those of verifiers.
 pub(super) fn check(files: &Files, found: &mut Vec<Warning>) {
@@ -11,6 +11,7 @@ pub(super) fn check(files: &Files, found: &mut Vec<Warning>) {
     };
     for path in files.entries().keys().filter(is_dockerfile) {
         if let Some(text) = files.text(path) {
+            let text = without_heredocs(&text);
             instructions(files, path, &text, found);
             python::check_commands(path, &text, found);
         }
@@ -105,7 +106,7 @@ mod tests {
         let folder = root.path().join("environment");
         std::fs::create_dir_all(folder.join("data")).unwrap();
         std::fs::write(folder.join("data/x"), "").unwrap();
-        let text = "FROM a:1\nCOPY data /d\nCOPY ./data/x data/*.y /d/\nCOPY --from=b /x /y\nADD https://x.org/y /z\n\
+        let text = "FROM a:1\nRUN cat <<E\nfrom b import c\nE\nCOPY data /d\nCOPY ./data/x data/*.y /d/\nCOPY --from=b /x /y\nADD https://x.org/y /z\n\
                     COPY environment/app /app\nCOPY [\"gone\", \"/y\"]\nCOPY a \\\n  b /c\nCOPY . /app\n";
         std::fs::write(folder.join("Dockerfile"), text).unwrap();
         let mut found = Vec::new();
@@ -114,9 +115,9 @@ mod tests {
         assert_eq!(
             told,
             [
-                "missing-build-source: environment/Dockerfile line 6: environment/app is not in environment/, \
+                "missing-build-source: environment/Dockerfile line 9: environment/app is not in environment/, \
                  which is the build's context",
-                "missing-build-source: environment/Dockerfile line 7: gone is not in environment/, \
+                "missing-build-source: environment/Dockerfile line 10: gone is not in environment/, \
                  which is the build's context",
             ]
         );

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use assay_core::dockerfile::without_heredocs;
 use bollard::Docker;
 
 use crate::{Error, ImageSpec, containers::images};
@@ -11,7 +12,7 @@ pub(super) async fn missing(docker: &Docker, spec: &ImageSpec) -> Result<Option<
     let Ok(text) = tokio::fs::read_to_string(spec.context.join(&spec.dockerfile)).await else {
         return Ok(None);
     };
-    for image in bases(&text, &spec.args) {
+    for image in bases(&without_heredocs(&text), &spec.args) {
         if images::id(docker, &image).await?.is_none() {
             return Ok(Some(image));
         }

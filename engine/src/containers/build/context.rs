@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use assay_core::dockerfile::without_heredocs;
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::mpsc;
@@ -39,6 +40,7 @@ fn pack(folder: &Path, dockerfile: &str, pipe: Pipe) -> io::Result<()> {
     let mut archive = tar::Builder::new(pipe);
     archive.follow_symlinks(false);
     add_folder(&mut archive, folder, "", &ignore)?;
+    rewrite(&mut archive, folder, dockerfile)?;
     let mut pipe = archive.into_inner()?;
     io::Write::flush(&mut pipe)
 }
@@ -75,6 +77,21 @@ fn add_folder<W: io::Write>(
         }
     }
     Ok(())
+}
+
+/// Engines' own builders know no here-documents. The entry that comes last in the archive is the one that counts.
+fn rewrite<W: io::Write>(archive: &mut tar::Builder<W>, folder: &Path, dockerfile: &str) -> io::Result<()> {
+    let Ok(text) = fs::read_to_string(folder.join(dockerfile)) else {
+        return Ok(());
+    };
+    let plain = without_heredocs(&text);
+    if plain == text {
+        return Ok(());
+    }
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(plain.len() as u64);
+    archive.append_data(&mut header, dockerfile, plain.as_bytes())
 }
 
 /// Owner and times stay out of it: the same content is the same image.
