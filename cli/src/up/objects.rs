@@ -14,15 +14,36 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 
+/// Where an object store answers, and what opens it.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// Where it listens; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Its access key.
+    pub access_key: String,
+    /// Its secret key.
+    pub secret_key: String,
+}
+
+impl Door {
+    /// A free port of 127.0.0.1 and fresh keys.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    pub fn new() -> Result<Self, Error> {
+        Ok(Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            access_key: random_hex(10)?,
+            secret_key: random_hex(20)?,
+        })
+    }
+}
+
 /// A running object store.
 #[derive(Debug)]
 pub struct Objects {
     /// Where it answers.
-    pub address: SocketAddr,
-    /// Its access key.
-    pub access_key: String,
-    /// Its secret key, made for this life.
-    pub secret_key: String,
+    pub door: Door,
     stop: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
 }
@@ -31,21 +52,23 @@ impl Objects {
     /// Serves `folder` with one bucket.
     ///
     /// # Errors
-    /// The folder cannot be made, or no port is free.
-    pub async fn start(folder: &Path, bucket: &str) -> Result<Self, Error> {
+    /// The folder cannot be made, or the port is not free.
+    pub async fn start(folder: &Path, bucket: &str, mut door: Door) -> Result<Self, Error> {
         let home = folder.join(bucket);
         std::fs::create_dir_all(&home).map_err(|error| Error::unwritable(&home, &error))?;
         let files = FileSystem::new(folder);
         let files = files
             .map_err(|error| Error::CannotWrite(format!("cannot serve {}: {error:?}", folder.display())))?;
-        let (access_key, secret_key) = (random_hex(10)?, random_hex(20)?);
         let mut builder = S3ServiceBuilder::new(files);
-        builder.set_auth(SimpleAuth::from_single(access_key.clone(), secret_key.clone()));
+        builder.set_auth(SimpleAuth::from_single(
+            door.access_key.clone(),
+            door.secret_key.clone(),
+        ));
         let service = builder.build();
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await;
-        let listener =
-            listener.map_err(|error| Error::Unavailable(format!("no free port on 127.0.0.1: {error}")))?;
-        let address = listener
+        let listener = TcpListener::bind(door.address).await;
+        let listener = listener
+            .map_err(|error| Error::Unavailable(format!("cannot listen on {}: {error}", door.address)))?;
+        door.address = listener
             .local_addr()
             .map_err(|error| Error::Unavailable(error.to_string()))?;
         let stop = CancellationToken::new();
@@ -56,13 +79,7 @@ impl Objects {
             draining,
             move |request| answer(service.clone(), request),
         ));
-        Ok(Self {
-            address,
-            access_key,
-            secret_key,
-            stop,
-            server,
-        })
+        Ok(Self { door, stop, server })
     }
 
     /// Lets the requests under way end.
@@ -104,8 +121,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("assay")).unwrap();
         std::fs::write(folder.path().join("assay/secret"), "x").unwrap();
-        let objects = Objects::start(folder.path(), "assay").await.unwrap();
-        let request = http::Request::get(format!("http://{}/assay/secret", objects.address));
+        let objects = Objects::start(folder.path(), "assay", Door::new().unwrap())
+            .await
+            .unwrap();
+        let request = http::Request::get(format!("http://{}/assay/secret", objects.door.address));
         let client = Client::new(std::time::Duration::from_secs(5));
         let response = client
             .send(request.body(client::full("")).unwrap())
