@@ -187,6 +187,9 @@ pub struct Time {
     pub verifier_sec: Option<f64>,
     /// Multiplies every deadline.
     pub multiplier: f64,
+    /// Seconds that a model service may be silent before a request to it is given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_silence_sec: Option<f64>,
 }
 
 impl Default for Time {
@@ -195,6 +198,7 @@ impl Default for Time {
             agent_sec: None,
             verifier_sec: None,
             multiplier: 1.0,
+            model_silence_sec: None,
         }
     }
 }
@@ -293,6 +297,7 @@ impl Policy {
             ("time.agent_sec", self.time.agent_sec),
             ("time.verifier_sec", self.time.verifier_sec),
             ("time.multiplier", Some(self.time.multiplier)),
+            ("time.model_silence_sec", self.time.model_silence_sec),
         ] {
             if value.is_some_and(|value| !value.is_finite() || value <= 0.0) {
                 return invalid(path.to_owned(), "must be a finite number above 0");

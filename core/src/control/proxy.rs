@@ -84,6 +84,14 @@ pub struct Purse {
     /// Written into every request when set.
     #[serde(default)]
     pub seed: Option<i64>,
+    /// How long a model service may be silent before a request is given up, milliseconds.
+    #[serde(default = "ten_minutes")]
+    pub silence_ms: u64,
+}
+
+/// Models may think for long before the first byte.
+fn ten_minutes() -> u64 {
+    600_000
 }
 
 /// `GET /healthz`.

@@ -163,6 +163,7 @@ impl Call {
             reservation,
             judged,
             event: event.allowed("forwarded"),
+            silence: Duration::from_millis(purse.silence_ms),
         };
         self.serving.exchanges.spawn(exchange.run(head));
         Ok(answered.await.unwrap_or_else(|_| {

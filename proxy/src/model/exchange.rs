@@ -42,6 +42,8 @@ pub struct Exchange {
     pub judged: Judged,
     /// The audit line, to be completed.
     pub event: Event,
+    /// How long the service may be silent. There is no total deadline.
+    pub silence: Duration,
 }
 
 /// How an answer is read.
@@ -52,6 +54,7 @@ struct Reading {
     too_large: bool,
     bytes: u64,
     prices: Prices,
+    silence: Duration,
 }
 
 impl Exchange {
@@ -89,7 +92,7 @@ impl Exchange {
         self.event = self.event.dialled(Some(connection.address));
         let mut sender = connection.sender;
         self.reservation.mark_sent();
-        let response = match timeout(IDLE, sender.send_request(request)).await {
+        let response = match timeout(self.silence, sender.send_request(request)).await {
             Ok(Ok(response)) => response,
             failed => {
                 let timed_out = failed.is_err();
@@ -118,6 +121,7 @@ impl Exchange {
                 too_large: false,
                 bytes: 0,
                 prices,
+                silence: self.silence,
             };
             let clamp = clamped.then_some(output_tokens);
             rest.pass_on(response, reading, clamp, head).await;
@@ -225,7 +229,7 @@ impl Reading {
             if reader.is_none() && self.events.is_some() {
                 give_up.get_or_insert_with(|| Instant::now() + DRAIN);
             }
-            let idle = Instant::now() + IDLE;
+            let idle = Instant::now() + self.silence;
             let until = give_up.map_or(idle, |end| end.min(idle));
             let frame = match timeout_at(until, body.frame()).await {
                 Ok(None) => break,
@@ -275,7 +279,7 @@ impl Reading {
 /// Gives a piece to the reader; forgets a reader that has gone.
 async fn pass(reader: &mut Option<mpsc::Sender<io::Result<Bytes>>>, piece: io::Result<Bytes>) {
     if let Some(sender) = reader
-        && !matches!(timeout(IDLE, sender.send(piece)).await, Ok(Ok(())))
+        && !matches!(timeout(READER, sender.send(piece)).await, Ok(Ok(())))
     {
         *reader = None;
     }
@@ -329,8 +333,8 @@ fn allowed(headers: &HeaderMap) -> HeaderMap {
 }
 
 const CLAMPED: HeaderName = HeaderName::from_static("x-egress-clamped");
-/// Models may think for long before the first byte; there is no total deadline.
-const IDLE: Duration = Duration::from_mins(10);
+/// How long a reader may take for a piece.
+const READER: Duration = Duration::from_mins(10);
 /// How long a stream without a reader is read for its bill.
 const DRAIN: Duration = Duration::from_mins(2);
 const SHORT: Duration = Duration::from_secs(30);

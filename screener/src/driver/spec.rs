@@ -173,8 +173,15 @@ impl Ingredients<'_> {
             max_tokens: policy.budget.max_tokens,
             max_parallel: policy.budget.max_parallel,
             seed: policy.models.seed,
+            silence_ms: silence_ms(policy.time.model_silence_sec),
         })
     }
+}
+
+/// Ten minutes where the policy says nothing, and at most: models may think for long before the first byte.
+fn silence_ms(asked: Option<f64>) -> u64 {
+    let asked = asked.map_or(LONGEST_SILENCE, seconds).min(LONGEST_SILENCE);
+    u64::try_from(asked.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn resources(limits: &Limits) -> Resources {
@@ -186,5 +193,6 @@ fn resources(limits: &Limits) -> Resources {
     }
 }
 
+const LONGEST_SILENCE: std::time::Duration = std::time::Duration::from_mins(10);
 /// Tasks that the runner keeps for itself.
 const RESERVED_PIDS: u64 = 16;
