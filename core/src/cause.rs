@@ -76,6 +76,8 @@ causes! {
     BudgetExhausted = "budget_exhausted", Agent, false, true, true;
     /// The agent ran out of memory; what it left was verified.
     AgentOutOfMemory = "agent_out_of_memory", Agent, false, true, true;
+    /// The agent wrote more than its disk may hold; what it left was verified.
+    AgentOutOfDisk = "agent_out_of_disk", Agent, false, true, true;
     /// The agent's install command failed or ran past its deadline.
     AgentSetupFailed = "agent_setup_failed", Agent, false, true, true;
     /// The agent's bundle is unusable: empty, too big, without its function, with a syntax error.
@@ -102,6 +104,8 @@ causes! {
     VerifierTimeout = "verifier_timeout", Task, false, false, false;
     /// The verifier ran out of memory.
     VerifierOutOfMemory = "verifier_out_of_memory", Task, false, false, false;
+    /// The verifier wrote more than its disk may hold.
+    VerifierOutOfDisk = "verifier_out_of_disk", Task, false, false, false;
     /// A separate verifier was asked for, and nothing can be carried to it.
     SeparateNotPossible = "separate_not_possible", Task, false, false, false;
     /// The model service was down or answered nothing useful for too long.

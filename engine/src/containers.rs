@@ -7,6 +7,7 @@
 mod archive;
 mod build;
 mod death;
+mod disk;
 mod fault;
 mod images;
 mod inspect;
@@ -129,6 +130,10 @@ impl Engine for Containers {
 
     async fn evidence(&self, sandbox: &SandboxRef) -> Result<Evidence, Error> {
         within("evidence", CALL, death::evidence(self, *sandbox)).await
+    }
+
+    async fn disk_used(&self, sandbox: &SandboxRef) -> Result<Option<u64>, Error> {
+        within("measure disk", CALL, disk::used(self, *sandbox)).await
     }
 
     async fn stop_proxy(&self, sandbox: &SandboxRef) -> Result<(), Error> {

@@ -148,6 +148,10 @@ impl Engine for Fake {
         Ok(row.map_or_else(gone, |row| row.evidence.clone()))
     }
 
+    async fn disk_used(&self, _sandbox: &SandboxRef) -> Result<Option<u64>, Error> {
+        Ok(None)
+    }
+
     async fn stop_proxy(&self, sandbox: &SandboxRef) -> Result<(), Error> {
         self.state().calls.push(Call::StopProxy(sandbox.sandbox));
         Ok(())

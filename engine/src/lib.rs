@@ -37,6 +37,10 @@ pub trait Engine: Send + Sync {
     /// What the engine knows about a sandbox's end; asked before it is destroyed.
     fn evidence(&self, sandbox: &SandboxRef) -> impl Future<Output = Result<Evidence, Error>> + Send;
 
+    /// Bytes that main has written to its own file system; `None` where the engine itself holds the limit on them, or
+    /// main is gone.
+    fn disk_used(&self, sandbox: &SandboxRef) -> impl Future<Output = Result<Option<u64>, Error>> + Send;
+
     /// Asks the proxy to end: SIGTERM with the grace that lets it hand out its ledger.
     fn stop_proxy(&self, sandbox: &SandboxRef) -> impl Future<Output = Result<(), Error>> + Send;
 

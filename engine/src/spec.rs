@@ -130,6 +130,8 @@ pub struct ImageSpec {
     pub timeout: Duration,
     /// Memory for build steps, bytes.
     pub memory_bytes: u64,
+    /// What one build step may write, bytes.
+    pub disk_bytes: u64,
 }
 
 /// What a build may reach.

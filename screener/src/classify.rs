@@ -117,7 +117,9 @@ fn decisive(row: &Row, item: &Evidence, all: &[Evidence]) -> Option<Finding> {
             &format!("the content of the {} does not have its digest", part_name(*part)),
         ),
         Evidence::Unusable(Part::Task, message) => closed(Cause::TaskInvalid, message),
-        Evidence::Unusable(Part::Agent, message) => closed(Cause::AgentInvalid, message),
+        Evidence::Unusable(Part::Agent, message) | Evidence::Patch(PatchState::Unusable(message)) => {
+            closed(Cause::AgentInvalid, message)
+        }
         Evidence::NothingToCarry(message) => closed(Cause::SeparateNotPossible, message),
         Evidence::Build(BuildOutcome::Built { .. }) | Evidence::Account { .. } | Evidence::Sandbox(_) => {
             return None;
@@ -134,10 +136,10 @@ fn decisive(row: &Row, item: &Evidence, all: &[Evidence]) -> Option<Finding> {
         Evidence::Silent(message) => closed(Cause::SandboxLost, message),
         Evidence::NotSwitched(message) => closed(Cause::FlipFailed, message),
         Evidence::Planted(message) => closed(Cause::AgentBrokeSandbox, message),
-        Evidence::RewardMissing => closed(Cause::RewardMissing, "the verifier left no reward"),
+        Evidence::RewardMissing => closed(Cause::RewardMissing, &no_reward(all)),
         Evidence::RewardInvalid(message) => closed(Cause::RewardInvalid, message),
         Evidence::Bug(message) => closed(Cause::Internal, message),
-        Evidence::Patch(PatchState::Missing) => closed(Cause::NoPatch, "the agent returned no diff"),
+        Evidence::Patch(PatchState::Missing) => closed(Cause::NoPatch, &no_diff(row)),
         Evidence::Patch(PatchState::Invalid(message)) => closed(Cause::PatchInvalid, message),
         Evidence::Ended(job, end) => return ended(row, *job, end, all),
         Evidence::Prepared(outline) if outline.steps.is_empty() => {
@@ -222,9 +224,16 @@ fn agent(row: &Row, end: &End, all: &[Evidence]) -> Finding {
         Outcome::Oom => Some(Cause::AgentOutOfMemory),
         _ if spent => Some(Cause::BudgetExhausted),
         Outcome::Timeout => Some(Cause::AgentTimeout),
+        Outcome::DiskLimit => Some(Cause::AgentOutOfDisk),
         Outcome::Exited if end.exit_code == Some(0) => None,
         Outcome::SpawnFailed if row.contract == Contract::Oracle => {
             return closed(Cause::TaskInvalid, &format!("the solution {told}"));
+        }
+        Outcome::SpawnFailed if row.contract == Contract::Patch && !was_set_up(row) => {
+            return closed(
+                Cause::TaskInvalid,
+                &format!("a patch agent needs python3 in the task's image: it {told}"),
+            );
         }
         Outcome::Exited
         | Outcome::Signalled
@@ -234,6 +243,11 @@ fn agent(row: &Row, end: &End, all: &[Evidence]) -> Finding {
         | Outcome::ProxyLost => Some(Cause::AgentFailed),
     };
     Finding::Passed(cause.map(|cause| note(cause, &format!("the agent {told}"))))
+}
+
+/// An install command ran before: it may have taken away what the agent is started by.
+fn was_set_up(row: &Row) -> bool {
+    row.step_outline().is_some_and(|step| step.setup)
 }
 
 /// Requests were sent, and not one was answered well.
@@ -248,6 +262,7 @@ fn verifier(row: &Row, end: &End) -> Option<Finding> {
     let cause = match end.outcome {
         Outcome::Timeout => Cause::VerifierTimeout,
         Outcome::Oom => Cause::VerifierOutOfMemory,
+        Outcome::DiskLimit => Cause::VerifierOutOfDisk,
         // The image's shell started the healthcheck and the agent; only the agent can have broken it since.
         Outcome::SpawnFailed if shared && row.contract.has_bundle() => Cause::AgentBrokeSandbox,
         Outcome::SpawnFailed => Cause::TaskInvalid,
@@ -256,6 +271,26 @@ fn verifier(row: &Row, end: &End) -> Option<Finding> {
         }
     };
     Some(closed(cause, &format!("the verifier {told}")))
+}
+
+/// What was looked for, and how the verifier ended that did not leave it.
+fn no_reward(all: &[Evidence]) -> String {
+    let ended = all.iter().find_map(|item| {
+        if let Evidence::Ended(Job::Verifier, end) = item {
+            Some(format!("; it {}", told(end)))
+        } else {
+            None
+        }
+    });
+    let ended = ended.unwrap_or_default();
+    format!("the verifier left neither reward.json nor reward.txt in /logs/verifier{ended}")
+}
+
+/// That there is no diff, and how the agent ended that did not return one.
+fn no_diff(row: &Row) -> String {
+    let fault = row.memo.fault.as_ref();
+    let why = fault.map_or_else(String::new, |note| format!(": {}", note.detail));
+    format!("the agent returned no diff{why}")
 }
 
 fn succeeded(end: &End) -> bool {
@@ -269,11 +304,12 @@ fn told(end: &End) -> String {
         .as_ref()
         .map_or_else(String::new, |detail| format!(": {detail}"));
     match end.outcome {
-        Outcome::Exited => format!("exited with code {}", end.exit_code.unwrap_or_default()),
+        Outcome::Exited => format!("exited with code {}{detail}", end.exit_code.unwrap_or_default()),
         Outcome::Signalled => format!("was ended by signal {}", end.signal.unwrap_or_default()),
         Outcome::Timeout => format!("ran past its deadline after {} s", end.wall_ms / 1000),
         Outcome::Oom => "ran out of memory".to_owned(),
         Outcome::PidLimit => "made too many processes".to_owned(),
+        Outcome::DiskLimit => format!("wrote more than its disk may hold{detail}"),
         Outcome::Killed => "was killed".to_owned(),
         Outcome::SpawnFailed => format!("could not be started{detail}"),
         Outcome::ProxyLost => "lost its proxy".to_owned(),

@@ -7,6 +7,7 @@ mod account;
 mod agent;
 mod bundle;
 mod collect;
+mod disk;
 mod execute;
 mod fetch;
 mod health;
@@ -16,6 +17,7 @@ mod pack;
 mod prepare;
 mod report;
 mod setup;
+mod shell;
 mod spec;
 mod start;
 mod tested;
@@ -126,6 +128,8 @@ pub struct Driver<E> {
     output: Option<Shipper>,
     /// Carries away what the proxy of the agent's sandbox writes down.
     records: Option<Follower>,
+    /// The end of what the last execution wrote to standard error.
+    last_words: Vec<u8>,
     /// The phase under way was begun by a worker before this one.
     adopting: bool,
     /// The account of the sandbox in use when the phase began.
@@ -150,6 +154,7 @@ impl<E: Engine> Driver<E> {
             live: None,
             output: None,
             records: None,
+            last_words: Vec::new(),
             adopting: assignment
                 .adopted
                 .as_ref()
@@ -269,7 +274,13 @@ impl<E: Engine> Driver<E> {
     async fn end_phase(&mut self, seen: &[Evidence]) -> Result<(), Ended> {
         let now = self.site.clock.now();
         if let Some(output) = self.output.take() {
-            let shipped = output.finish(OUTPUT_PATIENCE).await.map_err(|_| Ended::Lost)?;
+            let cancelled = seen.contains(&Evidence::Cancelled);
+            let patience = if cancelled {
+                CANCEL_PATIENCE
+            } else {
+                OUTPUT_PATIENCE
+            };
+            let shipped = output.finish(patience).await.map_err(|_| Ended::Lost)?;
             for (stream, gap) in &shipped.gaps {
                 let data = serde_json::json!({ "stream": stream.name(), "from": gap.from, "to": gap.to });
                 self.journal.note(&self.row, now, "output_gap", data);
@@ -322,5 +333,8 @@ impl<E: Engine> Driver<E> {
 
 /// For uploads, downloads and answers on top of a phase's own limit.
 const SLACK: Duration = Duration::from_mins(2);
-const OUTPUT_PATIENCE: Duration = Duration::from_secs(30);
+/// The store may be away for a minute without the end of an output being lost.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(150);
+/// Who cancels wants the sandbox gone, not the last line.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(3);
 const STATE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -120,6 +120,8 @@ pub enum PatchState {
     Good,
     /// There is none.
     Missing,
+    /// There is none because the bundle is no agent. The words are the sandbox's; the fault is the agent's either way.
+    Unusable(String),
     /// It breaks a rule.
     Invalid(String),
 }

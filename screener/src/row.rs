@@ -54,6 +54,8 @@ pub struct Memo {
     pub usage: ResourceUse,
     /// The image, once it is there.
     pub image: Option<String>,
+    /// The shells of the image before the agent's first command, by path.
+    pub shell: BTreeMap<String, Digest>,
     /// The diff that was taken from the sandbox.
     pub patch: Option<Digest>,
     /// The way in which the last verifier ran.

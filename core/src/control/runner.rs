@@ -189,6 +189,8 @@ pub enum Outcome {
     Oom,
     /// It made too many tasks.
     PidLimit,
+    /// It wrote more than its disk may hold. Never the runner's word: whoever watches the disk asked for the kill.
+    DiskLimit,
     /// The caller asked for it.
     Killed,
     /// It could not be started: no such file, no such user, …

@@ -20,11 +20,9 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
-use self::{
-    egress::Network,
-    outcome::{Progress, Step},
-};
-use super::{Containers, images};
+pub(super) use self::egress::Network;
+use self::outcome::{Progress, Step};
+use super::{Containers, disk, images};
 use crate::{BuildOutcome, Error, ImageRef, ImageSpec};
 
 /// Which keys are being built.
@@ -67,7 +65,10 @@ pub(super) async fn image(
     }
     let network = Box::pin(egress::open(engine, &spec.network)).await?;
     // Dropping the request is how a build is cancelled.
-    let built = tokio::time::timeout(spec.timeout, run(engine, spec, &tag, &network, log)).await;
+    let built = tokio::select! {
+        built = tokio::time::timeout(spec.timeout, run(engine, spec, &tag, &network, log)) => built,
+        reason = disk::overflow(engine, &network, spec.disk_bytes) => Ok(Ok(Some(reason))),
+    };
     // Without its network a build cannot but fail: that says nothing about the Dockerfile.
     let whole = matches!(built, Ok(Ok(None))) || network.is_whole(engine).await?;
     network.close(engine).await?;

@@ -29,6 +29,7 @@ impl<E: Engine> Driver<E> {
         if set_up || self.row.step > 0 {
             self.switch(live, EgressPhase::Agent).await?;
         }
+        self.remember_shell(live).await?;
         match self.assignment.contract {
             Contract::Nop => Ok(nothing_done()),
             Contract::Oracle => self.run_solution(live).await,

@@ -15,6 +15,8 @@ use super::{Driver, Halt, live::Live, pack::Item};
 pub(super) const HOME: &str = "/installed-agent";
 /// What a `patch` agent returned.
 pub(super) const DIFF: &str = "/logs/agent/patch.diff";
+/// Why the bundle of a `patch` agent is none, in a sentence of our own driver.
+pub(super) const REFUSAL: &str = "/logs/agent/refusal.txt";
 
 impl<E: Engine> Driver<E> {
     /// Uploads the bundle where there is one.

@@ -14,7 +14,7 @@ use assay_engine::Engine;
 
 use super::{
     Driver, Halt,
-    bundle::DIFF,
+    bundle::{DIFF, REFUSAL},
     execute::Job,
     live::{Collected, Live},
 };
@@ -87,7 +87,10 @@ impl<E: Engine> Driver<E> {
 
     async fn collect_diff(&mut self, live: &Live) -> Result<Vec<Evidence>, Halt> {
         let state = match self.fetch_diff(live).await? {
-            None => PatchState::Missing,
+            None => match self.fetch_text(live, REFUSAL, MAX_REFUSAL).await? {
+                Some(reason) => PatchState::Unusable(reason),
+                None => PatchState::Missing,
+            },
             Some(diff) => match patch::check(&diff) {
                 Err(patch::InvalidPatch::Empty) => PatchState::Missing,
                 Err(error) => PatchState::Invalid(error.to_string()),
@@ -120,6 +123,22 @@ impl<E: Engine> Driver<E> {
             Collected::TooBig(_) => Ok(Some(vec![b' '; patch::MAX_BYTES + 1])),
             Collected::Here(_) => super::live::file_in(&tar, DIFF, patch::MAX_BYTES + 1).await,
         }
+    }
+
+    /// A short text in the sandbox; `None` when there is none.
+    async fn fetch_text(&mut self, live: &Live, path: &str, most: usize) -> Result<Option<String>, Halt> {
+        let request = Collect {
+            paths: vec![path.to_owned()],
+            exclude: Vec::new(),
+            max_bytes: most as u64,
+            max_entries: 8,
+        };
+        let tar = self.folder.join("text.tar");
+        let bytes = match live.collect(&request, &tar).await? {
+            Collected::TooBig(_) => None,
+            Collected::Here(_) => super::live::file_in(&tar, path, most).await?,
+        };
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
     /// Where the diff lies on this machine.
@@ -172,3 +191,4 @@ pub(super) fn absolute(workdir: &str, path: &str) -> String {
 
 const MAX_ARTIFACT_BYTES: u64 = 2 << 30;
 const MAX_ENTRIES: u64 = 100_000;
+const MAX_REFUSAL: usize = 1 << 10;

@@ -1,9 +1,9 @@
 //! One execution in a sandbox: started or attached to, followed to its end, its output shipped.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use assay_core::{
-    control::runner::{End, Event, ExecLimits, Execute, Stream},
+    control::runner::{End, Event, ExecLimits, Execute, Outcome, Stream},
     id::ExecId,
 };
 use assay_engine::Engine;
@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 
 use super::{
-    Driver, Halt,
+    Driver, Halt, disk,
     live::{Events, Live},
 };
 use crate::{derive, evidence::Evidence, row::Base};
@@ -60,7 +60,7 @@ impl<E: Engine> Driver<E> {
         let base = self.row.memo.bases.get(label).copied().unwrap_or_default();
         let from = self.seen_of(base);
         match live.attach(exec, from).await? {
-            Some(events) => self.follow(live, exec, base, events).await.map(Some),
+            Some(events) => self.watched(live, exec, base, events).await.map(Some),
             None => Ok(None),
         }
     }
@@ -85,7 +85,27 @@ impl<E: Engine> Driver<E> {
             keep_survivors: job.keep_survivors,
         };
         let events = live.execute(&request).await?;
-        self.follow(live, exec, base, events).await
+        self.watched(live, exec, base, events).await
+    }
+
+    /// Follows an execution; one that writes more than its disk may hold is killed.
+    async fn watched(&mut self, live: &Live, exec: ExecId, base: Base, events: Events) -> Result<End, Halt> {
+        let limit = self.plan()?.limits.storage_mb << 20;
+        let site = Arc::clone(&self.site);
+        let overflow = disk::overflow(&*site.engine, live.name(), limit);
+        let mut follow = Box::pin(self.follow(live, exec, base, events));
+        // cancel-safe: the watch holds nothing, and following goes on.
+        let (used, most) = tokio::select! {
+            end = &mut follow => return end,
+            overflow = overflow => overflow,
+        };
+        live.kill().await?;
+        let end = follow.await?;
+        Ok(End {
+            outcome: Outcome::DiskLimit,
+            detail: Some(format!("{} of {} MiB", used >> 20, most >> 20)),
+            ..end
+        })
     }
 
     fn exec_id(&self, live: &Live, label: &str) -> ExecId {
@@ -123,6 +143,7 @@ impl<E: Engine> Driver<E> {
         base: Base,
         mut events: Events,
     ) -> Result<End, Halt> {
+        self.last_words.clear();
         loop {
             match tokio::time::timeout(QUIET, events.next()).await {
                 Ok(Ok(Some(event))) => {
@@ -155,7 +176,7 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    fn take(&self, base: Base, event: Event) -> Option<End> {
+    fn take(&mut self, base: Base, event: Event) -> Option<End> {
         let output = self.output.as_ref();
         let begin = |stream| match stream {
             Stream::Stdout => base.stdout,
@@ -166,6 +187,9 @@ impl<E: Engine> Driver<E> {
             Event::Output { stream, offset, data } => {
                 // What is no base64 is no output; the gap shows when the next bytes come.
                 if let (Some(output), Ok(bytes)) = (output, STANDARD.decode(data)) {
+                    if stream == Stream::Stderr {
+                        keep_end(&mut self.last_words, &bytes);
+                    }
                     output.push(stream, begin(stream) + offset, Bytes::from(bytes));
                 }
                 None
@@ -181,7 +205,15 @@ impl<E: Engine> Driver<E> {
     }
 }
 
+/// Appends, and forgets all but the end.
+fn keep_end(words: &mut Vec<u8>, more: &[u8]) {
+    words.extend_from_slice(more);
+    words.drain(..words.len().saturating_sub(WORDS));
+}
+
 const GRACE_MS: u64 = 5_000;
+/// Bytes of an execution's last words.
+const WORDS: usize = 400;
 /// Silence after which the runner is asked whether it lives.
 const QUIET: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(20);

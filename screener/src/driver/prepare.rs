@@ -80,6 +80,7 @@ impl<E: Engine> Driver<E> {
             network,
             timeout: seconds(limits.build_sec),
             memory_bytes: limits.memory_mb << 20,
+            disk_bytes: limits.storage_mb << 20,
         })
     }
 

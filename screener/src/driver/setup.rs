@@ -44,6 +44,7 @@ impl<E: Engine> Driver<E> {
         if let Some(end) = self.resume(live, "install").await? {
             return Ok(ended(end));
         }
+        self.remember_shell(live).await?;
         self.upload_bundle(live).await?;
         let job = Job {
             label: "install".to_owned(),

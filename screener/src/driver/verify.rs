@@ -59,6 +59,7 @@ impl<E: Engine> Driver<E> {
             }
             self.switch(&live, EgressPhase::Verify).await?;
             self.clean(&live).await?;
+            self.check_shell(&live).await?;
             self.upload_tests(&live).await?;
             self.run_tests(&live).await?
         };
@@ -252,20 +253,21 @@ impl<E: Engine> Driver<E> {
             keep_survivors: false,
             ..Job::shell("apply", "", APPLY_LIMIT)
         };
-        let end = self.execute(live, job.clone()).await?;
-        if end.outcome != Outcome::SpawnFailed {
-            return Ok(end);
+        let mut end = self.execute(live, job.clone()).await?;
+        if end.outcome == Outcome::SpawnFailed {
+            let job = Job {
+                label: "apply without git".to_owned(),
+                argv: argv(&["patch", "-p1", "--batch", "--forward", "-i", PATCH_FILE]),
+                ..job
+            };
+            end = self.execute(live, job).await?;
         }
-        let job = Job {
-            label: "apply without git".to_owned(),
-            argv: argv(&["patch", "-p1", "--batch", "--forward", "-i", PATCH_FILE]),
-            ..job
-        };
-        let end = self.execute(live, job).await?;
         if end.outcome == Outcome::SpawnFailed {
             let message = "a patch agent needs git or patch in the task's image".to_owned();
             return Err(Evidence::Unusable(evidence::Part::Task, message).into());
         }
+        let words = String::from_utf8_lossy(&self.last_words).trim().to_owned();
+        end.detail = end.detail.or(Some(words).filter(|words| !words.is_empty()));
         Ok(end)
     }
 

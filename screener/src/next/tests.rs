@@ -296,6 +296,7 @@ fn any_end() -> impl Strategy<Value = End> {
         Just(Outcome::Timeout),
         Just(Outcome::Oom),
         Just(Outcome::PidLimit),
+        Just(Outcome::DiskLimit),
         Just(Outcome::Killed),
         Just(Outcome::SpawnFailed),
         Just(Outcome::ProxyLost),

@@ -153,6 +153,7 @@ pub fn image(dockerfile: &str) -> (ImageSpec, tempfile::TempDir) {
         network: BuildNetwork::None,
         timeout: Duration::from_secs(120),
         memory_bytes: 3 << 30,
+        disk_bytes: 10 << 30,
     };
     (spec, folder)
 }

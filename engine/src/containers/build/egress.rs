@@ -22,7 +22,7 @@ const AGAIN: Duration = Duration::from_millis(10);
 
 /// The container that holds the network namespace.
 #[derive(Debug)]
-pub(super) struct Holder {
+pub(in crate::containers) struct Holder {
     id: String,
     /// Its process, as the engine's host sees it.
     pid: i64,
@@ -30,7 +30,7 @@ pub(super) struct Holder {
 
 /// What a build's steps may use.
 #[derive(Debug)]
-pub(super) enum Network {
+pub(in crate::containers) enum Network {
     None,
     Sandbox { name: SandboxRef, init: Holder },
 }
@@ -84,6 +84,14 @@ impl Network {
         };
         let state = death::evidence(engine, *name).await?;
         Ok(!state.gone && state.init.is_none() && state.proxy.is_none())
+    }
+
+    /// The network mode of the builder's containers, where the engine shows them and the mode tells them apart.
+    pub(in crate::containers) fn mode(&self, podman: bool) -> Option<String> {
+        match self {
+            Self::Sandbox { init, .. } if !podman => Some(format!("container:{}", init.id)),
+            Self::Sandbox { .. } | Self::None => None,
+        }
     }
 
     /// Removes what was started.
