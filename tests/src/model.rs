@@ -5,10 +5,12 @@
 
 pub mod answer;
 pub mod bill;
+pub mod catalogue;
 pub mod script;
 pub mod serve;
 pub mod tls;
 
 pub use bill::Bill;
+pub use catalogue::Offer;
 pub use script::Script;
 pub use serve::{Model, Settings};

@@ -43,7 +43,11 @@ impl Door {
 #[derive(Debug)]
 pub struct Objects {
     /// Where it answers.
-    pub door: Door,
+    pub address: SocketAddr,
+    /// Its access key.
+    pub access_key: String,
+    /// Its secret key, made for this life.
+    pub secret_key: String,
     stop: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
 }
@@ -52,23 +56,29 @@ impl Objects {
     /// Serves `folder` with one bucket.
     ///
     /// # Errors
+    /// The folder cannot be made, or no port is free.
+    pub async fn start(folder: &Path, bucket: &str) -> Result<Self, Error> {
+        Self::start_at(folder, bucket, Door::new()?).await
+    }
+
+    /// The same at a door that is known already.
+    ///
+    /// # Errors
     /// The folder cannot be made, or the port is not free.
-    pub async fn start(folder: &Path, bucket: &str, mut door: Door) -> Result<Self, Error> {
+    pub async fn start_at(folder: &Path, bucket: &str, door: Door) -> Result<Self, Error> {
         let home = folder.join(bucket);
         std::fs::create_dir_all(&home).map_err(|error| Error::unwritable(&home, &error))?;
         let files = FileSystem::new(folder);
         let files = files
             .map_err(|error| Error::CannotWrite(format!("cannot serve {}: {error:?}", folder.display())))?;
+        let (access_key, secret_key) = (door.access_key, door.secret_key);
         let mut builder = S3ServiceBuilder::new(files);
-        builder.set_auth(SimpleAuth::from_single(
-            door.access_key.clone(),
-            door.secret_key.clone(),
-        ));
+        builder.set_auth(SimpleAuth::from_single(access_key.clone(), secret_key.clone()));
         let service = builder.build();
         let listener = TcpListener::bind(door.address).await;
         let listener = listener
             .map_err(|error| Error::Unavailable(format!("cannot listen on {}: {error}", door.address)))?;
-        door.address = listener
+        let address = listener
             .local_addr()
             .map_err(|error| Error::Unavailable(error.to_string()))?;
         let stop = CancellationToken::new();
@@ -79,7 +89,22 @@ impl Objects {
             draining,
             move |request| answer(service.clone(), request),
         ));
-        Ok(Self { door, stop, server })
+        Ok(Self {
+            address,
+            access_key,
+            secret_key,
+            stop,
+            server,
+        })
+    }
+
+    /// Where it answers, to be opened again.
+    pub fn door(&self) -> Door {
+        Door {
+            address: self.address,
+            access_key: self.access_key.clone(),
+            secret_key: self.secret_key.clone(),
+        }
     }
 
     /// Lets the requests under way end.
@@ -121,10 +146,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("assay")).unwrap();
         std::fs::write(folder.path().join("assay/secret"), "x").unwrap();
-        let objects = Objects::start(folder.path(), "assay", Door::new().unwrap())
-            .await
-            .unwrap();
-        let request = http::Request::get(format!("http://{}/assay/secret", objects.door.address));
+        let objects = Objects::start(folder.path(), "assay").await.unwrap();
+        let request = http::Request::get(format!("http://{}/assay/secret", objects.address));
         let client = Client::new(std::time::Duration::from_secs(5));
         let response = client
             .send(request.body(client::full("")).unwrap())

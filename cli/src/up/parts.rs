@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     engine,
-    objects::{Door, Objects},
+    objects::Objects,
     postgres::{self, Postgres},
     sandbox, screener,
     state::{Installation, PartsInWords, Running},
@@ -195,10 +195,9 @@ async fn objects(
         )),
         (None, ..) => {
             let home = folder.join("objects");
-            let objects = Objects::start(&home, &s3.s3_bucket, Door::new()?).await?;
-            let door = &objects.door;
-            let endpoint = format!("http://{}", door.address);
-            let settings = settings(&endpoint, &door.access_key, &door.secret_key);
+            let objects = Objects::start(&home, &s3.s3_bucket).await?;
+            let endpoint = format!("http://{}", objects.address);
+            let settings = settings(&endpoint, &objects.access_key, &objects.secret_key);
             Ok((Some(objects), settings, format!("folder {}", home.display())))
         }
     }

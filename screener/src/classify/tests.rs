@@ -153,6 +153,21 @@ fn each_phase_has_its_causes() {
         ),
         (
             Phase::Agent,
+            Evidence::Ended(Job::Agent, end(Outcome::DiskLimit, 0)),
+            Cause::AgentOutOfDisk,
+        ),
+        (
+            Phase::Verify,
+            Evidence::Ended(Job::Verifier, end(Outcome::DiskLimit, 0)),
+            Cause::VerifierOutOfDisk,
+        ),
+        (
+            Phase::Collect,
+            Evidence::Patch(PatchState::Unusable("agent.py: line 2".to_owned())),
+            Cause::AgentInvalid,
+        ),
+        (
+            Phase::Agent,
             Evidence::Ended(Job::Agent, end(Outcome::Oom, 0)),
             Cause::AgentOutOfMemory,
         ),

@@ -1,21 +1,11 @@
 //! Serves the scripted model for `make demo`: listens, writes the file that `assay up --upstreams` reads, and stays.
 
-use std::{
-    io::Write as _,
-    net::SocketAddr,
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use assay_core::{
-    price::PriceTable,
-    upstream::{Dialect, Secret, Upstream},
-};
-use assay_tests::model::{Model, Script, Settings};
+use assay_core::upstream::Dialect;
+use assay_tests::model::{Model, Offer, Script};
 use clap::Parser as _;
-use serde::Serialize;
 
 /// A scripted model service over TLS. No model answers: the words come from a file.
 #[derive(Debug, clap::Parser)]
@@ -52,13 +42,6 @@ enum DialectName {
     OpenAi,
 }
 
-/// The file of `assay up --upstreams`.
-#[derive(Serialize)]
-struct Catalogue {
-    prices: PriceTable,
-    upstreams: Vec<Upstream>,
-}
-
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     tokio::runtime::Runtime::new()?.block_on(serve(args))
@@ -70,63 +53,24 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let mut random = [0_u8; 16];
     getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
     let key = format!("scripted-{}", assay_core::digest::hex(&random));
-    let prices = prices(&args.model)?;
     let dialect = match args.dialect {
         DialectName::OpenRouter => Dialect::OpenRouter,
         DialectName::OpenAi => Dialect::OpenAi,
     };
-    let model = Model::start(Settings {
-        listen: args.listen,
-        names: vec![args.host.clone()],
+    let offer = Offer {
+        host: args.host,
+        model: args.model,
         dialect,
-        key: key.clone(),
-        prices: prices.clone(),
-        script,
-        pace: Duration::from_millis(args.pace_ms),
-    })
-    .await?;
-    let upstream = Upstream {
-        host: args.host.parse()?,
-        base_path: "/v1".to_owned(),
-        dialect,
-        models: [args.model.parse()?].into(),
-        credential: Secret::new(key),
-        address: Some(SocketAddr::new(
-            args.advertise.unwrap_or(model.address.ip()),
-            model.address.port(),
-        )),
-        ca_pem: Some(model.root_pem.clone()),
+        key,
     };
-    let catalogue = Catalogue {
-        prices,
-        upstreams: vec![upstream],
-    };
-    write(&args.upstreams, &toml::to_string(&catalogue)?)?;
+    let mut settings = offer.settings(args.listen, script)?;
+    settings.pace = Duration::from_millis(args.pace_ms);
+    let model = Model::start(settings).await?;
+    let reached = args.advertise.unwrap_or(model.address.ip());
+    offer
+        .catalogue(&model, SocketAddr::new(reached, model.address.port()))?
+        .store(&args.upstreams)?;
     // One line on standard output tells a script that it can go on.
-    println!("scripted model at {} as {}", model.address, args.host);
+    println!("scripted model at {} as {}", model.address, offer.host);
     model.wait().await
-}
-
-/// Prices like those of a small commercial model.
-fn prices(model: &str) -> anyhow::Result<PriceTable> {
-    let text = format!(
-        "version = \"scripted-1\"\n[models.\"{model}\"]\ninput = \"0.000001\"\noutput = \"0.000004\"\n\
-         context_tokens = 128000\nmax_output_tokens = 16384\n"
-    );
-    Ok(toml::from_str(&text)?)
-}
-
-/// The file carries the key: its owner alone may read it, and nobody meets half of it.
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let staged = path.with_extension("new");
-    let mut options = std::fs::OpenOptions::new();
-    let file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&staged);
-    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-    written.with_context(|| staged.display().to_string())?;
-    std::fs::rename(&staged, path).with_context(|| path.display().to_string())
 }

@@ -1,0 +1,125 @@
+//! Model services that fail under an agent. That is the provider's fault: tried three times, never a score.
+
+use assay_core::{
+    cause::Cause, control::proxy::Ledger, control::runner::Stream, money::PicoUsd, phase::Phase,
+    policy::Policy,
+};
+use assay_tests::installation::{
+    Ended, Installation, MODEL,
+    files::{python_agent, python_task},
+};
+
+use crate::home::expect;
+
+pub async fn a_service_that_answers_429(home: &Installation) {
+    let ended = asked(home, "ASSAY-FAULT-429", false).await;
+    told(home, &ended, "status 429").await;
+    assert_eq!(account(&ended).cost_max(), PicoUsd::ZERO);
+}
+
+pub async fn a_service_that_answers_500(home: &Installation) {
+    let ended = asked(home, "ASSAY-FAULT-500", false).await;
+    told(home, &ended, "status 500").await;
+    assert_eq!(account(&ended).cost_max(), PicoUsd::ZERO);
+}
+
+/// The service has charged, the bill never came: what was reserved counts as perhaps spent.
+pub async fn a_service_that_answers_half_a_body(home: &Installation) {
+    let ended = asked(home, "ASSAY-FAULT-HALF-BODY", false).await;
+    told(home, &ended, "broken: ").await;
+    perhaps_spent(&ended);
+}
+
+pub async fn a_service_that_cuts_its_stream(home: &Installation) {
+    let ended = asked(home, "ASSAY-FAULT-CUT-STREAM", true).await;
+    told(home, &ended, "broken: ").await;
+    perhaps_spent(&ended);
+}
+
+/// Two minutes by default would be a long test; the policy says three seconds, the path is the same.
+pub async fn a_service_that_says_nothing(home: &Installation) {
+    let ended = asked(home, "ASSAY-FAULT-SILENCE", false).await;
+    told(home, &ended, "status 504").await;
+    perhaps_spent(&ended);
+}
+
+/// One bad answer is no reason to give up: this agent asks again.
+pub async fn a_service_that_recovers(home: &Installation) {
+    let program = format!(
+        "{ASK}\nask('ASSAY-FAULT-429', False)\nif ask('Hello', False) == 200:\n    open('answer.txt', 'w').write('42')\n"
+    );
+    let agent = python_agent(&program);
+    let ended = home
+        .run_under(&python_task(), Some(&agent), policy())
+        .await
+        .unwrap();
+    expect(&ended, Cause::Completed, Some(1.0), &[]);
+    let account = account(&ended);
+    assert_eq!((account.requests, account.provider_errors), (2, 1));
+    assert!(account.settled > PicoUsd::ZERO);
+    assert_eq!(account.unresolved, PicoUsd::ZERO);
+}
+
+/// An agent that asks once, says what it got, and fails when that was no answer.
+async fn asked(home: &Installation, words: &str, stream: bool) -> Ended {
+    let stream = if stream { "True" } else { "False" };
+    let program = format!("{ASK}\nsys.exit(0 if ask({words:?}, {stream}) == 200 else 1)\n");
+    let agent = python_agent(&program);
+    home.run_under(&python_task(), Some(&agent), policy())
+        .await
+        .unwrap()
+}
+
+/// The provider is at fault, and the agent was told this.
+async fn told(home: &Installation, ended: &Ended, words: &str) {
+    let said = home.output(ended, Phase::Agent, Stream::Stdout).await.unwrap();
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains(words), "{said}");
+    expect(
+        ended,
+        Cause::ProviderDown,
+        None,
+        &["no model request was answered"],
+    );
+}
+
+fn perhaps_spent(ended: &Ended) {
+    let account = account(ended);
+    assert_eq!(
+        (account.settled, account.reserved),
+        (PicoUsd::ZERO, PicoUsd::ZERO)
+    );
+    assert!(account.unresolved > PicoUsd::ZERO, "{account:?}");
+}
+
+fn account(ended: &Ended) -> Ledger {
+    ended.last().unwrap().report.clone().unwrap().ledger
+}
+
+fn policy() -> Policy {
+    let text = format!(
+        "[models]\nallow = [{MODEL:?}]\n[budget]\nrun_usd = \"0.50\"\n[time]\nmodel_silence_sec = 3\n"
+    );
+    Policy::parse(&text).unwrap()
+}
+
+const ASK: &str = r#"
+import json, os, sys, urllib.error, urllib.request
+
+def ask(words, stream):
+    body = {"model": "assay-test/scripted", "messages": [{"role": "user", "content": words}], "max_tokens": 100, "stream": stream}
+    request = urllib.request.Request(
+        os.environ["OPENAI_BASE_URL"] + "/chat/completions", json.dumps(body).encode(),
+        {"content-type": "application/json", "authorization": "Bearer " + os.environ["OPENAI_API_KEY"]})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            answer.read()
+            status = answer.status
+    except urllib.error.HTTPError as error:
+        status = error.code
+    except Exception as error:
+        print("broken:", type(error).__name__, error)
+        return None
+    print("status", status)
+    return status
+"#;
