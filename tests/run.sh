@@ -42,6 +42,9 @@ start_engine podman podman ASSAY_TEST_PODMAN
 export ASSAY_FUZZ_SECONDS=${ASSAY_FUZZ_SECONDS:-10}
 cargo test --workspace --no-fail-fast -- --show-output 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
+# Every interleaving of the account. The crate is compiled for it in another way, so it has a folder of its own.
+RUSTFLAGS="--cfg loom" cargo test -p assay-core --test loom --target-dir "$target/loom" 2>&1 | tee -a "$log"
+[ "${PIPESTATUS[0]}" = 0 ] || status=1
 
 read -r passed failed < <(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' "$log")
 skipped=$(grep -c '^skipped: ' "$log")

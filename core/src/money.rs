@@ -50,6 +50,25 @@ impl PicoUsd {
         Self(u64::try_from(pico).unwrap_or(0))
     }
 
+    /// A JSON number in USD as services write it, with exponents and float noise, rounded up. `None` when it is
+    /// negative, not finite or too large.
+    pub fn from_json_number(number: &str) -> Option<Self> {
+        if let Ok(exact) = number.parse() {
+            return Some(exact);
+        }
+        let usd: f64 = number.parse().ok()?;
+        let pico = (usd * 1e12).ceil();
+        if !(0.0..=9e18).contains(&pico) {
+            return None;
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "whole, not negative and below 2^63, checked above"
+        )]
+        Some(Self::from_pico(pico as u64))
+    }
+
     /// `None` when the sum is above [`Self::MAX`].
     pub fn checked_add(self, other: Self) -> Option<Self> {
         self.0
@@ -187,6 +206,17 @@ mod tests {
             "9223373".parse::<PicoUsd>(),
             Err(InvalidUsd::TooLarge(_))
         ));
+    }
+
+    #[test]
+    fn json_numbers_are_rounded_up_and_never_negative() {
+        let pico = |text| PicoUsd::from_json_number(text).map(PicoUsd::pico);
+        assert_eq!(pico("0.00014"), Some(140_000_000));
+        assert_eq!(pico("1.4e-13"), Some(1));
+        assert_eq!(
+            (pico("0"), pico("1e30"), pico("-1"), pico("null"), pico("\"1\"")),
+            (Some(0), None, None, None, None)
+        );
     }
 
     proptest! {

@@ -63,6 +63,12 @@ pub struct Budget {
     pub max_tokens: u64,
     /// Model requests at the same time.
     pub max_parallel: u32,
+    /// Model requests in a minute, e.g. `60`; as many as it likes when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<u32>,
+    /// Input and output tokens in a minute, counted as reserved, e.g. `200000`; as many as it likes when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_minute: Option<u64>,
 }
 
 impl Default for Budget {
@@ -74,6 +80,8 @@ impl Default for Budget {
             max_requests: 1000,
             max_tokens: 20_000_000,
             max_parallel: 16,
+            requests_per_minute: None,
+            tokens_per_minute: None,
         }
     }
 }
@@ -303,6 +311,16 @@ impl Policy {
                 return invalid(path.to_owned(), "must be a finite number above 0");
             }
         }
+        let rates = [
+            (
+                "budget.requests_per_minute",
+                self.budget.requests_per_minute.map(u64::from),
+            ),
+            ("budget.tokens_per_minute", self.budget.tokens_per_minute),
+        ];
+        if let Some((path, _)) = rates.iter().find(|(_, rate)| *rate == Some(0)) {
+            return invalid((*path).to_owned(), "must be above 0; leave it out for no limit");
+        }
         if self.models.allow.is_empty() && !self.budget.run_usd.is_zero() {
             return invalid(
                 "models.allow".to_owned(),
@@ -416,6 +434,11 @@ mod tests {
                 "not a model slug",
             ),
             ("[budget]\nrun_usd = \"1\"", "models.allow", "without a model"),
+            (
+                "[budget]\nrequests_per_minute = 0",
+                "budget.requests_per_minute",
+                "above 0",
+            ),
             (
                 "[verifier]\ncarry = [\"../x\"]",
                 "verifier.carry",

@@ -19,8 +19,18 @@ pub struct Upstream {
     pub dialect: Dialect,
     /// The models that it serves.
     pub models: BTreeSet<ModelSlug>,
-    /// The key, put into `authorization: Bearer …` by the proxy alone.
+    /// The key, put into `authorization` (Anthropic: `x-api-key`) by the proxy alone.
     pub credential: Secret,
+    /// The providers that a router may choose from, e.g. `["azure", "openai"]`; any that keeps to the other rules when
+    /// empty. OpenRouter only.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub providers: BTreeSet<String>,
+    /// Whether only providers that keep nothing may answer (zero data retention). OpenRouter only.
+    #[serde(default = "yes")]
+    pub zdr: bool,
+    /// The workspace whose privacy settings are checked before work is handed out. OpenRouter only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<Workspace>,
     /// A fixed address instead of a lookup. It is exempt from the check that addresses are global.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
@@ -30,15 +40,32 @@ pub struct Upstream {
     pub ca_pem: Option<String>,
 }
 
+/// A workspace of a router, as seen by its management key. Stays with the control plane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Workspace {
+    /// Its identifier.
+    pub id: String,
+    /// Reads the workspace's settings. Never leaves the control plane.
+    pub management_key: Secret,
+}
+
+fn yes() -> bool {
+    true
+}
+
 /// Which API a model service speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Dialect {
-    /// `chat/completions`; usage with `cost` always sent; provider policy is forced.
+    /// Every API; usage with `cost` always sent; provider policy is forced.
     OpenRouter,
-    /// `chat/completions`; usage in a stream only when asked for; no cost.
+    /// Every API but messages; usage in a stream only when asked for; no cost.
     OpenAi,
+    /// Messages only; no cost, cached tokens counted apart.
+    Anthropic,
 }
 
 /// A value that is never printed.

@@ -205,7 +205,7 @@ fn answer(serving: &Serving, query: &[u8]) -> Option<Vec<u8>> {
     Some(answered.bytes)
 }
 
-const MOST_CONNECTIONS: usize = 512;
+const MOST_CONNECTIONS: usize = 1_024;
 const MOST_DNS_CONNECTIONS: usize = 64;
 const MOST_QUERY: usize = 4096;
 const MOST_QUERIES: usize = 100;

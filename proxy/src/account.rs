@@ -1,85 +1,157 @@
-//! The account in service: the pure book of core, its write-ahead log, and reservations that cannot be forgotten.
+//! The account in service: the shared book of core over our write-ahead log, and a queue for those who have to wait.
 
 use std::{
+    collections::BTreeMap,
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use assay_core::{
-    control::proxy::Ledger,
-    ledger::{Ask, Bill, Book, Entry, Hold, Refused},
+    control::proxy::{Ledger, Purse},
+    ledger::{
+        Ask, Bill, Book, Entry, Fault, Grant, Refused,
+        shared::{self, SharedBook},
+    },
     money::PicoUsd,
     phase::EgressPhase,
     price::ModelSlug,
 };
+use tokio::{
+    sync::Notify,
+    time::{sleep_until, timeout_at},
+};
 
-use crate::log::Log;
+use crate::{log::Log, rate::Rates};
 
 /// The account of the sandbox.
 #[derive(Debug)]
 pub struct Account {
-    book: Mutex<Book>,
-    log: Log,
-    /// Set when the log could not be written: nothing is admitted any more.
-    broken: AtomicBool,
+    book: Arc<SharedBook<Log>>,
+    rates: Mutex<BTreeMap<EgressPhase, Rates>>,
+    /// Held by the first of those who wait; the others queue for it in their order.
+    turn: tokio::sync::Mutex<()>,
+    /// Told whenever a request ends.
+    ended: Arc<Notify>,
     refused: AtomicU64,
     budget_refusals: AtomicU64,
+    asking: Arc<AtomicU64>,
 }
 
 /// Why a request is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// By the account.
+    /// By the book.
     #[error(transparent)]
-    Refused(#[from] Refused),
-    /// The write-ahead log cannot be written.
-    #[error("the write-ahead log cannot be written")]
-    LogBroken,
+    Book(#[from] shared::Denied),
+    /// More in a minute than the policy allows, for longer than a request can wait.
+    #[error("more requests or tokens in a minute than the run may have")]
+    Rate,
 }
 
 impl Account {
-    /// Opens the account and writes the first line.
-    pub fn open(book: Book, first: &Entry, log: Log) -> io::Result<Self> {
-        log.append(first)?;
+    /// Opens the account of these purses and writes the first line.
+    pub fn open(purses: &BTreeMap<EgressPhase, Purse>, price_version: &str, log: Log) -> io::Result<Self> {
+        let grants = purses.iter().map(|(phase, purse)| (*phase, Grant::from(purse)));
+        let (book, first) = Book::open(grants.collect(), price_version.to_owned());
         Ok(Self {
-            book: Mutex::new(book),
-            log,
-            broken: AtomicBool::new(false),
+            book: Arc::new(SharedBook::open(book, &first, log)?),
+            rates: Mutex::new(
+                purses
+                    .iter()
+                    .map(|(phase, purse)| (*phase, purse.into()))
+                    .collect(),
+            ),
+            turn: tokio::sync::Mutex::new(()),
+            ended: Arc::default(),
             refused: AtomicU64::new(0),
             budget_refusals: AtomicU64::new(0),
+            asking: Arc::default(),
         })
     }
 
     /// Admits a request; its reservation is in the log when this returns.
-    pub fn reserve(
-        self: &Arc<Self>,
+    ///
+    /// A request that would fit if those under way had ended waits for them, and one above the rate for its time; those
+    /// who wait are served in the order in which they came. None waits longer than half a minute.
+    pub async fn admit(
+        &self,
         phase: EgressPhase,
         model: &ModelSlug,
         ask: &Ask,
     ) -> Result<Reservation, Denied> {
-        if self.broken.load(Ordering::Acquire) {
-            return Err(Denied::LogBroken);
-        }
-        let mut book = self.book();
-        let (hold, entry) = book.reserve(phase, model, ask).inspect_err(|refused| {
-            if *refused == Refused::Budget {
-                self.budget_refusals.fetch_add(1, Ordering::Relaxed);
+        let end = tokio::time::Instant::now() + PATIENCE;
+        let busy = || match self.reserve(phase, model, ask) {
+            Err(denied) => denied,
+            Ok(_) => Denied::Rate,
+        };
+        let Ok(_turn) = timeout_at(end, self.turn.lock()).await else {
+            return Err(busy());
+        };
+        loop {
+            let ended = self.ended.notified();
+            tokio::pin!(ended);
+            // From here on no end is missed.
+            ended.as_mut().enable();
+            let tokens = ask.input_tokens.saturating_add(ask.output_tokens);
+            let wait = self.with_rates(phase, |rates| rates.wait(Instant::now(), tokens));
+            if !wait.is_zero() {
+                let at = tokio::time::Instant::now() + wait.min(PATIENCE * 2);
+                if at > end {
+                    return Err(Denied::Rate);
+                }
+                sleep_until(at).await;
+                continue;
             }
-        })?;
-        if self.log.append(&entry).is_err() {
-            self.broken.store(true, Ordering::Release);
-            book.release(hold.id, false);
-            return Err(Denied::LogBroken);
+            match self.reserve(phase, model, ask) {
+                Err(Denied::Book(shared::Denied::Refused(refused))) if refused.is_passing() => {
+                    if timeout_at(end, ended).await.is_err() {
+                        return Err(shared::Denied::from(refused).into());
+                    }
+                }
+                Ok(reservation) => {
+                    self.with_rates(phase, |rates| rates.take(Instant::now(), tokens));
+                    return Ok(reservation);
+                }
+                Err(denied) => return Err(denied),
+            }
         }
-        drop(book);
+    }
+
+    fn reserve(&self, phase: EgressPhase, model: &ModelSlug, ask: &Ask) -> Result<Reservation, Denied> {
+        let inner = SharedBook::reserve(&self.book, phase, model, ask);
+        if inner.as_ref().err() == Some(&Refused::Budget.into()) {
+            self.budget_refusals.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(Reservation {
-            account: Arc::clone(self),
-            hold,
-            sent: false,
+            inner: inner?,
+            wake: Wake(Arc::clone(&self.ended)),
         })
+    }
+
+    fn with_rates<T: Default>(&self, phase: EgressPhase, with: impl FnOnce(&mut Rates) -> T) -> T {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.get_mut(&phase).map(with).unwrap_or_default()
+    }
+
+    /// Books the bill of an unresolved request.
+    pub fn reconcile(&self, id: u64, bill: Bill) {
+        self.book.reconcile(id, bill);
+        self.ended.notify_waiters();
+    }
+
+    /// Admits nothing more in a phase.
+    pub fn freeze(&self, phase: EgressPhase) {
+        self.book.freeze(phase);
+    }
+
+    /// Counts a bill that is being asked for, until it is dropped.
+    pub fn asking(&self) -> Asking {
+        self.asking.fetch_add(1, Ordering::Relaxed);
+        Asking(Arc::clone(&self.asking))
     }
 
     /// Counts a model request that was refused, for whatever reason.
@@ -92,181 +164,116 @@ impl Account {
         Ledger {
             refused_requests: self.refused.load(Ordering::Relaxed),
             budget_refusals: self.budget_refusals.load(Ordering::Relaxed),
-            log_bytes: self.log.bytes(),
-            ..self.book().ledger()
+            reconciling: self.asking.load(Ordering::Relaxed),
+            log_bytes: self.log().bytes(),
+            ..self.book.read(Book::ledger)
         }
     }
 
     /// Is the write-ahead log lost? Then nothing is admitted any more.
     pub fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Acquire)
+        self.book.is_broken()
     }
 
     /// Reads something of the book.
     pub fn read<T>(&self, read: impl FnOnce(&Book) -> T) -> T {
-        read(&self.book())
+        self.book.read(read)
     }
 
     /// The write-ahead log.
     pub fn log(&self) -> &Log {
-        &self.log
-    }
-
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn end(&self, end: impl FnOnce(&mut Book) -> Option<Entry>) {
-        let mut book = self.book();
-        if let Some(entry) = end(&mut book)
-            && let Err(error) = self.log.append(&entry)
-        {
-            self.broken.store(true, Ordering::Release);
-            tracing::error!(%error, "the write-ahead log cannot be written");
-        }
+        self.book.journal()
     }
 }
 
-/// Money held for one request. Ends by [`Self::settle`], [`Self::release`] or [`Self::unresolve`]; dropped, it is
-/// released before the request was sent and unresolved, which counts as spent, after that.
+impl shared::Journal for Log {
+    fn append(&self, entry: &Entry) -> io::Result<()> {
+        self.append(entry)
+            .inspect_err(|error| tracing::error!(%error, "the write-ahead log cannot be written"))
+    }
+}
+
+/// Money held for one request, see [`shared::Reservation`]. Its end wakes those who wait for money.
 #[derive(Debug)]
 #[must_use]
 pub struct Reservation {
-    account: Arc<Account>,
-    hold: Hold,
-    sent: bool,
+    inner: shared::Reservation<Log>,
+    /// Dropped after the reservation has ended.
+    wake: Wake,
+}
+
+#[derive(Debug)]
+struct Wake(Arc<Notify>);
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        self.0.notify_waiters();
+    }
 }
 
 impl Reservation {
+    /// Its number.
+    pub fn id(&self) -> u64 {
+        self.inner.id()
+    }
+
     /// The most that the request may cost.
     pub fn amount(&self) -> PicoUsd {
-        self.hold.amount
+        self.inner.amount()
     }
 
     /// The output tokens that the request may ask for.
     pub fn output_tokens(&self) -> u64 {
-        self.hold.output_tokens
+        self.inner.output_tokens()
     }
 
     /// From here on the request may be billed.
     pub fn mark_sent(&mut self) {
-        self.sent = true;
+        self.inner.mark_sent();
+    }
+
+    /// The service named its answer.
+    pub fn answering(&self, service: &str, generation: &str) {
+        self.inner.answering(service, generation);
+    }
+
+    /// Ends this try and reserves for the next in one step.
+    pub fn again(self, billable: bool) -> Result<Self, Denied> {
+        let Self { inner, wake } = self;
+        Ok(Self {
+            inner: inner.again(billable)?,
+            wake,
+        })
     }
 
     /// The bill is known.
-    pub fn settle(self, bill: Bill) {
-        self.account.end(|book| book.settle(self.hold.id, bill));
+    pub fn settle(self, bill: Bill, fault: Fault) {
+        self.inner.settle(bill, fault);
     }
 
     /// Nothing can be billed.
     pub fn release(self, fault: Fault) {
-        self.account
-            .end(|book| book.release(self.hold.id, fault == Fault::Provider));
+        self.inner.release(fault);
     }
 
     /// Cut off before the bill was known.
     pub fn unresolve(self, fault: Fault) {
-        self.account
-            .end(|book| book.unresolve(self.hold.id, fault == Fault::Provider));
+        self.inner.unresolve(fault);
     }
 }
 
-/// Who caused that a request ended without a bill.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The model service.
-    Provider,
-    /// Somebody else.
-    Other,
-}
+/// A bill that is being asked for.
+#[derive(Debug)]
+pub struct Asking(Arc<AtomicU64>);
 
-impl Drop for Reservation {
+impl Drop for Asking {
     fn drop(&mut self) {
-        let (id, sent) = (self.hold.id, self.sent);
-        self.account.end(|book| {
-            if sent {
-                book.unresolve(id, false)
-            } else {
-                book.release(id, false)
-            }
-        });
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+/// Software libraries wait ten minutes for an answer; half of one for its begin is not missed.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
-mod tests {
-    use std::fs::File;
-
-    use assay_core::{clock::SystemClock, ledger::Grant};
-
-    use super::*;
-
-    fn account(folder: &tempfile::TempDir) -> Arc<Account> {
-        let grant = Grant {
-            budget: PicoUsd::from_pico(1_000),
-            max_requests: 10,
-            max_tokens: 1_000,
-            max_parallel: 10,
-        };
-        let (book, first) = Book::open([(EgressPhase::Agent, grant)].into(), "t".to_owned());
-        let file = File::create(folder.path().join("log")).unwrap();
-        Arc::new(Account::open(book, &first, Log::new(file, Arc::new(SystemClock))).unwrap())
-    }
-
-    fn reserve(account: &Arc<Account>) -> Result<Reservation, Denied> {
-        let model: ModelSlug = serde_json::from_str(r#""test/small""#).map_err(|_| Denied::LogBroken)?;
-        let ask = Ask {
-            input_cost: PicoUsd::from_pico(100),
-            input_tokens: 10,
-            output_price: PicoUsd::from_pico(1),
-            output_tokens: 100,
-            least_output: 1,
-            named: true,
-        };
-        account.reserve(EgressPhase::Agent, &model, &ask)
-    }
-
-    #[test]
-    fn a_dropped_reservation_counts_as_spent_once_it_was_sent() {
-        let folder = tempfile::tempdir().unwrap();
-        let account = account(&folder);
-        drop(reserve(&account).unwrap());
-        assert_eq!(account.ledger().cost_max(), PicoUsd::ZERO);
-        let mut sent = reserve(&account).unwrap();
-        sent.mark_sent();
-        drop(sent);
-        assert_eq!(account.ledger().unresolved.pico(), 200);
-    }
-
-    #[test]
-    fn the_log_rebuilds_the_account() {
-        let folder = tempfile::tempdir().unwrap();
-        let account = account(&folder);
-        reserve(&account).unwrap().settle(Bill {
-            cost: PicoUsd::from_pico(50),
-            ..Bill::default()
-        });
-        let _open = reserve(&account).unwrap();
-        let entries = assay_core::ledger::log::read(&std::fs::read(folder.path().join("log")).unwrap());
-        let mut replayed = Book::replay(&entries);
-        assert_eq!(replayed.ledger().reserved.pico(), 200);
-        assert_eq!(replayed.close().len(), 1);
-        assert_eq!(replayed.ledger().cost_max().pico(), 250);
-    }
-
-    #[test]
-    fn nothing_is_admitted_when_the_log_cannot_be_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let account = account(&folder);
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let broken = Arc::new(Account {
-            book: Mutex::new(account.read(Clone::clone)),
-            log: Log::new(full, Arc::new(SystemClock)),
-            broken: AtomicBool::new(false),
-            refused: AtomicU64::new(0),
-            budget_refusals: AtomicU64::new(0),
-        });
-        assert_eq!(reserve(&broken).unwrap_err(), Denied::LogBroken);
-        assert_eq!(broken.ledger().reserved, PicoUsd::ZERO);
-    }
-}
+mod tests;

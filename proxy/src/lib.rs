@@ -13,7 +13,7 @@
 //! | [`resolve`], [`address`], [`dial`] | our own look-ups and connections |
 //! | [`ca`] | the sandbox's certificates |
 //! | [`model`] | requests to models |
-//! | [`account`], [`log`], [`audit`] | money and record |
+//! | [`account`], [`rate`], [`log`], [`audit`] | money and record |
 //! | [`redirect`], [`waits`] | are the packet rules still there; how long things take |
 //! | [`selftest`] | the threat list, tried from inside |
 //! | [`control`] | what the control plane may ask and order |
@@ -35,6 +35,7 @@ pub mod log;
 pub mod model;
 pub mod orig_dst;
 pub mod phase;
+pub mod rate;
 pub mod redirect;
 pub mod resolve;
 pub mod route;

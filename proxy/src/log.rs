@@ -21,8 +21,15 @@ use assay_core::{
 pub struct Log {
     file: Arc<File>,
     clock: Arc<dyn Clock>,
-    bytes: Mutex<u64>,
+    written: Mutex<Written>,
     unsynced: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Written {
+    bytes: u64,
+    /// The last line may have been written in part.
+    torn: bool,
 }
 
 impl std::fmt::Debug for Log {
@@ -37,28 +44,32 @@ impl Log {
         Self {
             file: Arc::new(file),
             clock,
-            bytes: Mutex::new(0),
+            written: Mutex::default(),
             unsynced: AtomicBool::new(false),
         }
     }
 
     /// Hands one line to the kernel.
     pub fn append(&self, entry: &Entry) -> io::Result<()> {
-        let mut json = serde_json::to_vec(&Line {
+        let line = serde_json::to_vec(&Line {
             time: self.clock.now().to_string(),
             entry: entry.clone(),
         })?;
-        json.push(b'\n');
-        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        (&*self.file).write_all(&json)?;
-        *bytes += json.len() as u64;
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        // After a line that was cut off, one of its own ends it.
+        let end = if written.torn { &b"\n"[..] } else { b"" };
+        let bytes = [end, &line, b"\n"].concat();
+        written.torn = true;
+        (&*self.file).write_all(&bytes)?;
+        written.torn = false;
+        written.bytes += bytes.len() as u64;
         self.unsynced.store(true, Ordering::Release);
         Ok(())
     }
 
     /// Bytes written.
     pub fn bytes(&self) -> u64 {
-        *self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).bytes
     }
 
     /// Brings what was appended to the disk. Blocks; call it where that does no harm.
@@ -79,7 +90,7 @@ impl Log {
 mod tests {
     use assay_core::{
         clock::SystemClock,
-        ledger::{Bill, log::read},
+        ledger::{Bill, Fault, log::read},
     };
 
     use super::*;
@@ -93,6 +104,7 @@ mod tests {
             .map(|id| Entry::Settle {
                 id,
                 bill: Bill::default(),
+                fault: Fault::Nobody,
             })
             .collect();
         for entry in &entries {
@@ -103,5 +115,7 @@ mod tests {
         assert_eq!(log.bytes(), bytes.len() as u64);
         assert_eq!(read(&bytes), entries);
         assert_eq!(read(&bytes[..bytes.len() - 5]), entries[..2]);
+        let torn = [&bytes[..bytes.len() - 5], b"\n", &bytes].concat();
+        assert_eq!(read(&torn)[2..], entries);
     }
 }

@@ -1,18 +1,28 @@
-//! The model path: `chat/completions` with a typed allow-list of fields, exact models and money that cannot be overspent.
+//! The model path: typed allow-lists of fields, exact models and money that cannot be overspent.
 //!
-//! A request is judged ([`request`]), bounded ([`bound`]), reserved for (the account), rebuilt and forwarded with our
-//! credential ([`exchange`]); its answer is passed on while its usage is read ([`usage`], [`sse`]), and the reservation
-//! is settled. [`api`] is the HTTP side of it, for opened TLS hosts and for the plain port alike.
+//! A request is judged ([`request`], by the data of [`spec`] and [`fields`]), bounded ([`bound`]), reserved for (the
+//! account), rebuilt with our own fields ([`own`]) and forwarded with our credential ([`exchange`], over [`pool`]); what
+//! fails by the service's fault is tried again ([`retry`]). The answer is passed on without our credential ([`scrub`])
+//! while its usage is read ([`usage`], [`sse`]), and the reservation is settled; a bill that was cut off is asked for
+//! afterwards ([`reconcile`]). [`api`] is the HTTP side of it, for opened TLS hosts and for the plain port alike.
 
 pub mod answer;
 pub mod api;
 pub mod bound;
 pub mod exchange;
 pub mod fields;
+pub mod head;
 pub mod json;
+pub mod own;
+pub mod pool;
+pub mod reading;
+pub mod reconcile;
 pub mod refusal;
 pub mod request;
+pub mod retry;
+pub mod scrub;
 pub mod shape;
+pub mod spec;
 pub mod sse;
 pub mod upstream;
 pub mod usage;

@@ -6,7 +6,6 @@ use assay_core::{
     clock::Clock,
     control::proxy::{Ledger, Metrics, ProxyAssignment, Switch, Switched},
     egress::HostName,
-    ledger::{Book, Grant},
 };
 use rustls::crypto::CryptoProvider;
 use tokio::sync::Semaphore;
@@ -47,8 +46,10 @@ pub struct Serving {
     pub services: Services,
     /// Exchanges with model services, which outlive the connections that began them.
     pub exchanges: TaskTracker,
-    /// Bodies of model requests that may be in memory at the same time.
+    /// Bodies of model requests that may be judged at the same time.
     pub bodies: Semaphore,
+    /// KiB of bodies that may wait for money or for the service at the same time.
+    pub memory: Arc<Semaphore>,
     /// The watch over the packet rules.
     pub redirect: Redirect,
     /// How long things took.
@@ -86,17 +87,15 @@ impl Serving {
             .iter()
             .map(|upstream| upstream.host.clone())
             .collect();
-        let grants = assignment
-            .purses
-            .iter()
-            .map(|(phase, purse)| (*phase, Grant::from(purse)))
-            .collect();
-        let (book, first) = Book::open(grants, assignment.price_version.clone());
         let (log, audit) = files;
         let serving = Self {
             policy: Policy::new(assignment),
             phases: Phases::new(assignment.phase),
-            account: Arc::new(Account::open(book, &first, Log::new(log, Arc::clone(clock)))?),
+            account: Arc::new(Account::open(
+                &assignment.purses,
+                &assignment.price_version,
+                Log::new(log, Arc::clone(clock)),
+            )?),
             audit: Audit::new(audit, Arc::clone(clock)),
             resolver: Resolver::new(
                 assignment.resolvers.clone(),
@@ -108,6 +107,7 @@ impl Serving {
             services: Services::new(assignment, &provider)?,
             exchanges: TaskTracker::new(),
             bodies: Semaphore::new(BODIES),
+            memory: Arc::new(Semaphore::new(MEMORY_KIB)),
             redirect: Redirect::default(),
             waits: Waits::default(),
             boot: boot_id,
@@ -175,3 +175,4 @@ impl Serving {
 
 /// A body of 16 MiB takes some ten times that while it is judged.
 const BODIES: usize = 3;
+const MEMORY_KIB: usize = 48 * 1024;

@@ -1,10 +1,18 @@
 //! The proxy as a whole, in process, between a workload that the tests play and a scripted model service over TLS.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
+#[path = "sandbox/apis.rs"]
+mod apis;
 #[path = "sandbox/control.rs"]
 mod control;
 #[path = "sandbox/model.rs"]
 mod model;
+#[path = "sandbox/service.rs"]
+mod service;
+#[path = "sandbox/shapes.rs"]
+mod shapes;
+#[path = "sandbox/ways_out.rs"]
+mod ways_out;
 #[path = "sandbox/world.rs"]
 mod world;
 
@@ -69,7 +77,7 @@ async fn an_allowed_call_is_forwarded_with_our_credential_and_a_clamped_body() {
 
 #[tokio::test]
 async fn a_stream_is_passed_on_and_its_usage_settled() {
-    let world = World::start(Script::stream(100, 10)).await;
+    let world = World::start(Script::answer(100, 10)).await;
     let mut connection = world.plain_model().await;
     let answer = connection
         .post("/v1/chat/completions", &[], &chat(&json!({"stream": true})))
@@ -89,24 +97,6 @@ async fn a_stream_is_passed_on_and_its_usage_settled() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_cut_by_the_service_counts_as_spent() {
-    let world = World::start(Script::cut()).await;
-    let answer = world
-        .plain_model()
-        .await
-        .post(
-            "/v1/chat/completions",
-            &[],
-            &chat(&json!({"stream": true, "max_tokens": 1000})),
-        )
-        .await;
-    assert!(!answer.text().contains("[DONE]"));
-    let ledger = world.settled_ledger().await;
-    assert_eq!((ledger.settled, ledger.provider_errors), (PicoUsd::ZERO, 1));
-    assert!(ledger.unresolved >= "0.002".parse().unwrap());
-}
-
-#[tokio::test]
 async fn a_workload_that_goes_away_still_pays() {
     let world = World::start(Script::slow(100, 10)).await;
     let mut connection = world.plain_model().await;
@@ -122,33 +112,6 @@ async fn a_workload_that_goes_away_still_pays() {
     drop(connection);
     world.model.go_on();
     assert_eq!(world.settled_ledger().await.settled.to_string(), "0.00012");
-}
-
-#[tokio::test]
-async fn errors_of_the_service_are_passed_on_and_cost_nothing() {
-    for (status, faults) in [(429, 1), (500, 1), (400, 0)] {
-        let world = World::start(Script::error(status)).await;
-        let mut connection = world.plain_model().await;
-        let answer = connection
-            .post("/v1/chat/completions", &[], &chat(&json!({})))
-            .await;
-        assert_eq!(answer.status, status);
-        assert_eq!(answer.json()["error"]["message"], "scripted error");
-        let ledger = world.ledger().await;
-        assert_eq!(ledger.cost_max(), PicoUsd::ZERO);
-        assert_eq!(ledger.provider_errors, faults, "{status}");
-    }
-}
-
-#[tokio::test]
-async fn an_error_that_repeats_the_credential_is_not_passed_on() {
-    let world = World::start(Script::echo()).await;
-    let mut connection = world.plain_model().await;
-    let answer = connection
-        .post("/v1/chat/completions", &[], &chat(&json!({})))
-        .await;
-    assert_eq!(answer.status, 400);
-    assert!(!answer.text().contains("sk-real"));
 }
 
 /// Method, path, headers, body; status, code.
@@ -284,9 +247,9 @@ async fn hosts_that_are_not_allowed_are_closed_and_told_in_the_audit() {
 
 #[tokio::test]
 async fn calls_at_the_same_time_never_overspend() {
-    // Each call costs up to about 0.008; the purse holds 0.02.
-    let world = World::with(Script::slow(100, 2_000), |assignment| {
-        assignment.purses.get_mut(&EgressPhase::Agent).unwrap().budget = "0.02".parse().unwrap();
+    // Each call costs 0.0005; the purse holds 0.006.
+    let world = World::with(Script::slow(100, 200), |assignment| {
+        assignment.purses.get_mut(&EgressPhase::Agent).unwrap().budget = "0.006".parse().unwrap();
     })
     .await;
     let world = Arc::new(world);
@@ -300,33 +263,29 @@ async fn calls_at_the_same_time_never_overspend() {
             })
         })
         .collect();
-    eventually(async || {
-        let ledger = world.ledger().await;
-        ledger.cost_max() <= ledger.budget && ledger.requests + ledger.refused_requests == 20
-    })
-    .await;
+    // The first hold all that there is; the others wait for their end.
+    eventually(async || world.model.requests().len() >= 2).await;
+    let ledger = world.ledger().await;
+    assert!(
+        ledger.cost_max() <= ledger.budget && ledger.requests < 10,
+        "{ledger:?}"
+    );
     world.model.go_on();
     let mut passed = 0;
     for call in calls {
         let answer = call.await.unwrap();
         match answer.status {
             200 => passed += 1,
-            403 => assert!(
-                answer.json()["error"]["code"]
-                    .as_str()
-                    .unwrap()
-                    .starts_with("budget_")
-            ),
+            403 => assert_eq!(answer.json()["error"]["code"], "budget_exhausted"),
             other => panic!("{other}: {}", answer.text()),
         }
     }
     let ledger = world.settled_ledger().await;
-    assert!((1..=3).contains(&passed), "{passed}");
-    assert_eq!(
-        u64::try_from(world.model.requests().len()).unwrap(),
-        ledger.requests
-    );
-    assert!(ledger.settled <= ledger.budget && ledger.refused_requests >= 17);
+    // The last ones find less than what a call must hold to be of use.
+    assert!((8..=11).contains(&passed), "{passed}");
+    assert_eq!((ledger.requests, ledger.refused_requests), (passed, 20 - passed));
+    assert_eq!(u64::try_from(world.model.requests().len()).unwrap(), passed);
+    assert!(ledger.settled <= ledger.budget, "{ledger:?}");
 }
 
 #[tokio::test]

@@ -6,10 +6,14 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited, combinators::BoxBody};
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector};
 use hyper_util::{
     client::legacy::{Client as Pool, connect::HttpConnector},
     rt::TokioExecutor,
+};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -87,27 +91,40 @@ pub struct Client {
 impl Client {
     /// A client whose calls may take `timeout` until the answer's head is there, and again for a buffered body.
     pub fn new(timeout: Duration) -> Self {
+        Self::build(timeout, public_roots(), None)
+    }
+
+    /// A client for one service, which may be called by its address: its certificate must name `host`, and may come from
+    /// the extra root. An extra root that is none is left out.
+    pub fn of_service(timeout: Duration, host: &str, root_pem: Option<&str>) -> Self {
+        let mut roots = public_roots();
+        let extra = CertificateDer::pem_slice_iter(root_pem.unwrap_or_default().as_bytes());
+        roots.add_parsable_certificates(extra.filter_map(Result::ok));
+        Self::build(timeout, roots, ServerName::try_from(host.to_owned()).ok())
+    }
+
+    fn build(timeout: Duration, roots: RootCertStore, name: Option<ServerName<'static>>) -> Self {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(Duration::from_secs(10)));
-        let roots = rustls::RootCertStore {
-            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-        };
         let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map(|config| config.with_root_certificates(roots).with_no_client_auth());
         let tls = tls.unwrap_or_else(|_| {
             rustls::ClientConfig::builder()
-                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_root_certificates(RootCertStore::empty())
                 .with_no_client_auth()
         });
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
+            .https_or_http();
+        let connector = match name {
+            Some(name) => connector.with_server_name_resolver(FixedServerNameResolver::new(name)),
+            None => connector,
+        };
+        let connector = connector.enable_http1().wrap_connector(http);
         Self {
             pool: Pool::builder(TokioExecutor::new()).build(connector),
             timeout,
@@ -202,6 +219,12 @@ impl Client {
             }),
             Ok(Ok(collected)) => Ok(collected.to_bytes()),
         }
+    }
+}
+
+fn public_roots() -> RootCertStore {
+    RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
     }
 }
 

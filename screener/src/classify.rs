@@ -213,10 +213,14 @@ fn agent(row: &Row, end: &End, all: &[Evidence]) -> Finding {
         }
     });
     let told = told(end);
-    if !succeeded(end) && account.is_some_and(|(before, after)| provider_was_down(before, after)) {
+    // Whatever it made of that: an agent that gives up politely is no worse than one that crashes.
+    let outage = account
+        .map(|(before, after)| after.since(before))
+        .filter(Ledger::was_provider_down);
+    if let Some(ledger) = outage {
         return closed(
             Cause::ProviderDown,
-            &format!("no model request was answered, and the agent {told}"),
+            &format!("{}; the agent {told}", outage_of(&ledger)),
         );
     }
     let spent = account.is_some_and(|(before, after)| after.budget_refusals > before.budget_refusals);
@@ -250,9 +254,14 @@ fn was_set_up(row: &Row) -> bool {
     row.step_outline().is_some_and(|step| step.setup)
 }
 
-/// Requests were sent, and not one was answered well.
-fn provider_was_down(before: &Ledger, after: &Ledger) -> bool {
-    after.provider_errors > before.provider_errors && after.output_tokens == before.output_tokens
+fn outage_of(ledger: &Ledger) -> String {
+    if ledger.frozen {
+        return "the model service did not keep to what was asked or reserved".to_owned();
+    }
+    format!(
+        "the model service failed {} requests, {} of them at the end, and answered {}",
+        ledger.provider_failures, ledger.failures_in_a_row, ledger.answers
+    )
 }
 
 /// `None` when it ended in a way that lets its reward count.

@@ -3,7 +3,7 @@
 use assay_core::{
     control::runner::Stream,
     digest::Digest,
-    ledger::{Bill, Book, Entry, Grant, log::Line},
+    ledger::{Bill, Book, Entry, Fault, Grant, log::Line},
     money::PicoUsd,
     phase::{EgressPhase, Phase},
     wire::{
@@ -241,6 +241,7 @@ fn proxy_log() -> Vec<u8> {
             output_tokens: 3,
             ..Bill::default()
         },
+        fault: Fault::Nobody,
     };
     let phases = [EgressPhase::Agent, EgressPhase::Verify].map(|phase| (phase, Grant::default()));
     let entries = [

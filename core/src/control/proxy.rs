@@ -18,6 +18,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+pub use super::ledger::Ledger;
 use crate::{
     egress::{Egress, HostName},
     id::{Fence, RunId, SandboxId},
@@ -81,6 +82,12 @@ pub struct Purse {
     pub max_tokens: u64,
     /// Requests at the same time.
     pub max_parallel: u32,
+    /// Requests in a minute.
+    #[serde(default)]
+    pub requests_per_minute: Option<u32>,
+    /// Tokens in a minute, in and out, as reserved.
+    #[serde(default)]
+    pub tokens_per_minute: Option<u64>,
     /// Written into every request when set.
     #[serde(default)]
     pub seed: Option<i64>,
@@ -217,80 +224,6 @@ impl Histogram {
     }
 }
 
-/// The account of one sandbox, over all purses.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct Ledger {
-    /// Granted.
-    pub budget: PicoUsd,
-    /// Spent for certain.
-    pub settled: PicoUsd,
-    /// Held by requests under way.
-    pub reserved: PicoUsd,
-    /// Perhaps spent: cut off before the bill was known.
-    pub unresolved: PicoUsd,
-    /// Model requests forwarded.
-    pub requests: u64,
-    /// Model requests refused.
-    pub refused_requests: u64,
-    /// Connections, names and requests refused, all kinds.
-    pub denied: u64,
-    /// Requests refused because the budget was spent.
-    pub budget_refusals: u64,
-    /// Answers of model services that were their own fault (429, 5xx, no connection).
-    pub provider_errors: u64,
-    /// Tokens in.
-    pub input_tokens: u64,
-    /// Of these, read from a cache.
-    pub cached_tokens: u64,
-    /// Tokens out.
-    pub output_tokens: u64,
-    /// Bytes in the write-ahead log.
-    pub log_bytes: u64,
-    /// Bytes in the audit.
-    pub audit_bytes: u64,
-}
-
-impl Ledger {
-    /// The most that can have been spent.
-    pub fn cost_max(&self) -> PicoUsd {
-        self.settled + self.reserved + self.unresolved
-    }
-
-    /// Adds another account to this one.
-    pub fn add(&mut self, other: &Self) {
-        for (total, part) in [
-            (&mut self.budget, other.budget),
-            (&mut self.settled, other.settled),
-            (&mut self.reserved, other.reserved),
-            (&mut self.unresolved, other.unresolved),
-        ] {
-            *total += part;
-        }
-        for (total, part) in [
-            (&mut self.requests, other.requests),
-            (&mut self.refused_requests, other.refused_requests),
-            (&mut self.denied, other.denied),
-            (&mut self.budget_refusals, other.budget_refusals),
-            (&mut self.provider_errors, other.provider_errors),
-            (&mut self.input_tokens, other.input_tokens),
-            (&mut self.cached_tokens, other.cached_tokens),
-            (&mut self.output_tokens, other.output_tokens),
-            (&mut self.log_bytes, other.log_bytes),
-            (&mut self.audit_bytes, other.audit_bytes),
-        ] {
-            *total = total.saturating_add(part);
-        }
-    }
-
-    /// Closes the account of a sandbox that cannot be asked any more: what is not settled of the grant may be spent.
-    pub fn exhaust(&mut self, granted: PicoUsd) {
-        self.budget = granted;
-        self.reserved = PicoUsd::ZERO;
-        self.unresolved = granted.saturating_sub(self.settled);
-    }
-}
-
 /// One line of the audit: one decision. No bodies, no secrets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditLine {
@@ -357,8 +290,10 @@ pub struct WorkloadUsage {
     pub budget_usd: PicoUsd,
     /// Spent for certain.
     pub settled_usd: PicoUsd,
-    /// Held by requests under way, or perhaps spent.
+    /// Held by requests under way.
     pub held_usd: PicoUsd,
+    /// Perhaps spent: cut off before the bill was known.
+    pub unresolved_usd: PicoUsd,
     /// Left.
     pub remaining_usd: PicoUsd,
     /// Requests left.

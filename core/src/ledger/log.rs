@@ -14,10 +14,11 @@ pub struct Line {
     pub entry: Entry,
 }
 
-/// Reads a log back. Stops at a line that was cut off by a crash.
+/// Reads a log back, without lines that were cut off: a reservation that was cut off was never acted upon, and the cut
+/// end of a request leaves it unresolved.
 pub fn read(text: &[u8]) -> Vec<Entry> {
     text.split(|byte| *byte == b'\n')
-        .map_while(|line| serde_json::from_slice::<Line>(line).ok())
+        .filter_map(|line| serde_json::from_slice::<Line>(line).ok())
         .map(|line| line.entry)
         .collect()
 }

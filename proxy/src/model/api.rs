@@ -4,30 +4,32 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use assay_core::{
     control::proxy::{Purse, WorkloadUsage},
-    egress::HostName,
-    phase::EgressPhase,
+    ledger::{Refused, shared},
     price::ModelSlug,
     upstream::Upstream,
 };
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header, request::Parts};
+use http::{Method, Request, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::oneshot,
+    sync::{OwnedSemaphorePermit, oneshot},
     time::timeout,
 };
 
 use super::{
     answer::{self, Answer},
     exchange::Exchange,
+    head::{check_content, check_form, check_host},
     refusal::Refusal,
-    request::Sent,
+    request::{Judged, Sent},
+    spec::Api,
 };
 use crate::{
+    account::Denied,
     audit::{Event, Kind},
     phase::Flow,
     serving::Serving,
@@ -52,7 +54,7 @@ where
         service_fn(move |request| {
             let call = Call {
                 serving: Arc::clone(&serving),
-                phase: flow.phase(),
+                flow: Arc::clone(&flow),
                 entrance: entrance.clone(),
             };
             async move { Ok::<_, Infallible>(call.handle(request).await) }
@@ -75,23 +77,30 @@ where
 
 struct Call {
     serving: Arc<Serving>,
-    phase: EgressPhase,
+    flow: Arc<Flow>,
     entrance: Entrance,
+}
+
+/// A request that is judged, and the event that tells about it.
+struct Admitted {
+    upstream: Arc<Upstream>,
+    judged: Judged,
+    event: Event,
+    memory: OwnedSemaphorePermit,
+    silence: Duration,
 }
 
 impl Call {
     async fn handle(self, request: Request<Incoming>) -> Answer {
         let (parts, body) = request.into_parts();
-        let event = Event::deny(Kind::Model, self.phase, "").request(&parts.method, parts.uri.path());
-        match self.route(&parts) {
-            Ok(Wanted::Models) => answer::json(&self.models()),
-            Ok(Wanted::Usage) => answer::json(&self.usage()),
-            Ok(Wanted::Chat) => match self.chat(&parts, body, event.clone()).await {
-                Ok(answer) => answer,
-                Err((refusal, event)) => self.refuse(&refusal, event),
-            },
-            Err(refusal) => self.refuse(&refusal, event),
-        }
+        let event = Event::deny(Kind::Model, self.flow.phase(), "").request(&parts.method, parts.uri.path());
+        let answered = match self.route(&parts) {
+            Ok(Wanted::Models) => return answer::json(&self.models()),
+            Ok(Wanted::Usage) => return answer::json(&self.usage()),
+            Ok(Wanted::Call(api)) => self.call(api, &parts, body, event).await,
+            Err(refusal) => Err((refusal, event)),
+        };
+        answered.unwrap_or_else(|(refusal, event)| self.refuse(&refusal, event))
     }
 
     fn refuse(&self, refusal: &Refusal, event: Event) -> Answer {
@@ -119,17 +128,70 @@ impl Call {
         };
         let loopback = matches!(self.entrance, Entrance::Loopback);
         match (&parts.method, path.strip_prefix(base)) {
-            (&Method::POST, Some("/chat/completions")) => Ok(Wanted::Chat),
+            (&Method::POST, Some(rest)) if let Some(api) = Api::at(rest) => Ok(Wanted::Call(api)),
             (&Method::GET, Some("/models")) => Ok(Wanted::Models),
             (&Method::GET, _) if loopback && matches!(path, "/usage" | "/v1/usage") => Ok(Wanted::Usage),
-            _ => Err(Refusal::policy(
-                "path_not_allowed",
-                format!("Only POST {base}/chat/completions and GET {base}/models are allowed here."),
-            )),
+            _ => {
+                let paths = Api::ALL.map(|api| format!("{base}{}", api.spec().path));
+                Err(Refusal::policy(
+                    "path_not_allowed",
+                    format!(
+                        "Only POST {} and GET {base}/models are allowed here.",
+                        paths.join(", ")
+                    ),
+                ))
+            }
         }
     }
 
-    async fn chat(&self, parts: &Parts, body: Incoming, event: Event) -> Result<Answer, (Refusal, Event)> {
+    async fn call(
+        &self,
+        api: Api,
+        parts: &Parts,
+        body: Incoming,
+        event: Event,
+    ) -> Result<Answer, (Refusal, Event)> {
+        let Admitted {
+            upstream,
+            judged,
+            event,
+            memory,
+            silence,
+        } = self.judge(api, parts, body, event).await?;
+        let reserved = match judged.models.first() {
+            Some(first) => {
+                self.serving
+                    .account
+                    .admit(self.flow.phase(), first, &judged.ask)
+                    .await
+            }
+            None => Err(Denied::Book(shared::Denied::Refused(Refused::NoPurse))),
+        };
+        let reservation = reserved.map_err(|denied| (denied.into(), event.clone()))?;
+        let (head, answered) = oneshot::channel();
+        let exchange = Exchange {
+            serving: Arc::clone(&self.serving),
+            flow: Arc::clone(&self.flow),
+            upstream,
+            judged,
+            event: event.allowed("forwarded"),
+            memory,
+            silence,
+        };
+        self.serving.exchanges.spawn(exchange.run(reservation, head));
+        Ok(answered.await.unwrap_or_else(|_| {
+            Refusal::provider("upstream_broken", "The model service broke the connection.").answer()
+        }))
+    }
+
+    /// Reads and judges the body. Few are in memory at the same time.
+    async fn judge(
+        &self,
+        api: Api,
+        parts: &Parts,
+        body: Incoming,
+        event: Event,
+    ) -> Result<Admitted, (Refusal, Event)> {
         let told = |event: &Event| {
             let event = event.clone();
             move |refusal: Refusal| (refusal, event)
@@ -138,87 +200,97 @@ impl Call {
         let purse = self.purse().map_err(told(&event))?;
         let slot = self.serving.bodies.acquire().await;
         let bytes = read(body).await.map_err(told(&event))?;
-        let sent = Sent::read(&bytes).map_err(told(&event))?;
+        let kibibytes = u32::try_from(bytes.len() / 1024 + 1).unwrap_or(u32::MAX);
+        let memory = Arc::clone(&self.serving.memory)
+            .acquire_many_owned(kibibytes)
+            .await;
+        let memory = memory.map_err(|_| (Refusal::policy("ending", "The proxy ends."), event.clone()))?;
+        let sent = Sent::read(api, &bytes).map_err(told(&event))?;
         drop(bytes);
         let event = event.model(sent.models().first());
-        let upstream = self.upstream(&sent, purse).map_err(told(&event))?;
+        let upstream = self.upstream(api, &sent, purse).map_err(told(&event))?;
         let event = event.host(&upstream.host);
         let judged = sent
             .judge(&self.serving.policy, purse, &upstream)
             .map_err(told(&event))?;
-        let first = judged.models.first().cloned().ok_or_else(|| {
-            let refusal = Refusal::policy("model_missing", "The request names no model.");
-            (refusal, event.clone())
-        })?;
-        let reservation = self
-            .serving
-            .account
-            .reserve(self.phase, &first, &judged.ask)
-            .map_err(|denied| (denied.into(), event.clone()))?;
         drop(slot);
-        let (head, answered) = oneshot::channel();
-        let exchange = Exchange {
-            serving: Arc::clone(&self.serving),
+        Ok(Admitted {
             upstream,
-            reservation,
             judged,
-            event: event.allowed("forwarded"),
+            event,
+            memory,
             silence: Duration::from_millis(purse.silence_ms),
-        };
-        self.serving.exchanges.spawn(exchange.run(head));
-        Ok(answered.await.unwrap_or_else(|_| {
-            Refusal::provider("upstream_broken", "The model service broke the connection.").answer()
-        }))
+        })
     }
 
     fn purse(&self) -> Result<&Purse, Refusal> {
         self.serving
             .policy
-            .purse(self.phase)
+            .purse(self.flow.phase())
             .ok_or_else(|| Refusal::policy("no_models", "No model may be called in this phase."))
     }
 
-    /// The service that the connection was opened to, or the one that serves the model.
-    fn upstream(&self, sent: &Sent, purse: &Purse) -> Result<Arc<Upstream>, Refusal> {
-        match &self.entrance {
-            Entrance::Opened(upstream) => Ok(Arc::clone(upstream)),
-            Entrance::Loopback => {
-                let models = sent.models();
-                let serves = |upstream: &&Arc<Upstream>| {
-                    models
-                        .iter()
-                        .all(|model| purse.models.contains(model) && upstream.models.contains(model))
-                };
-                let mut hosts = self.serving.policy.model_hosts(self.phase);
-                hosts.find(serves).map(Arc::clone).ok_or_else(|| {
-                    let allowed: Vec<&str> = purse.models.iter().map(ModelSlug::as_str).collect();
-                    Refusal::policy(
-                        "model_not_allowed",
-                        format!(
-                            "This model is not allowed in this run. Allowed: {}.",
-                            allowed.join(", ")
-                        ),
-                    )
-                })
-            }
+    /// The service that the connection was opened to, or one that serves the models by this API.
+    fn upstream(&self, api: Api, sent: &Sent, purse: &Purse) -> Result<Arc<Upstream>, Refusal> {
+        if let Entrance::Opened(upstream) = &self.entrance {
+            return Ok(Arc::clone(upstream));
         }
+        let serves = |upstream: &&Arc<Upstream>| {
+            let mut models = sent.models().iter();
+            models.all(|model| purse.models.contains(model) && upstream.models.contains(model))
+        };
+        let hosts: Vec<_> = self
+            .serving
+            .policy
+            .model_hosts(self.flow.phase())
+            .filter(serves)
+            .collect();
+        let speaks = hosts.iter().find(|upstream| api.is_spoken_by(upstream.dialect));
+        speaks
+            .or(hosts.first())
+            .map(|upstream| Arc::clone(upstream))
+            .ok_or_else(|| {
+                let allowed: Vec<&str> = purse.models.iter().map(ModelSlug::as_str).collect();
+                Refusal::policy(
+                    "model_not_allowed",
+                    format!(
+                        "This model is not allowed in this run. Allowed: {}.",
+                        allowed.join(", ")
+                    ),
+                )
+            })
     }
 
+    /// The policy's models, in the form of OpenAI and Anthropic at once.
     fn models(&self) -> serde_json::Value {
-        let models = self.serving.policy.purse(self.phase).map(|purse| &purse.models);
-        let entry = |model| json!({ "id": model, "object": "model", "created": 0, "owned_by": "assay" });
+        let models = self
+            .serving
+            .policy
+            .purse(self.flow.phase())
+            .map(|purse| &purse.models);
+        let entry = |model: &ModelSlug| {
+            json!({
+                "id": model, "object": "model", "created": 0, "owned_by": "assay",
+                "type": "model", "display_name": model, "created_at": "1970-01-01T00:00:00Z",
+            })
+        };
         let data: Vec<_> = models.into_iter().flatten().map(entry).collect();
-        json!({ "object": "list", "data": data })
+        json!({ "object": "list", "data": data, "has_more": false })
     }
 
     fn usage(&self) -> WorkloadUsage {
-        let models = self.serving.policy.purse(self.phase).map(|purse| &purse.models);
+        let models = self
+            .serving
+            .policy
+            .purse(self.flow.phase())
+            .map(|purse| &purse.models);
         self.serving.account.read(|book| {
-            let account = book.account(self.phase).cloned().unwrap_or_default();
+            let account = book.account(self.flow.phase()).cloned().unwrap_or_default();
             WorkloadUsage {
                 budget_usd: account.grant().budget,
                 settled_usd: account.settled(),
-                held_usd: account.held(),
+                held_usd: account.reserved(),
+                unresolved_usd: account.unresolved(),
                 remaining_usd: account.left(),
                 remaining_requests: account.requests_left(),
                 models: models.cloned().unwrap_or_default(),
@@ -228,76 +300,9 @@ impl Call {
 }
 
 enum Wanted {
-    Chat,
+    Call(Api),
     Models,
     Usage,
-}
-
-/// Origin form without a query, and no change of protocol.
-fn check_form(parts: &Parts) -> Result<(), Refusal> {
-    let odd = |code, message: &str| Err(Refusal::policy(code, message));
-    if parts.uri.authority().is_some() || parts.method == Method::CONNECT {
-        return odd("form_not_allowed", "Only requests with a plain path are allowed.");
-    }
-    if parts.uri.query().is_some() {
-        return odd("query_not_allowed", "No query is allowed in the path.");
-    }
-    if parts.headers.contains_key(header::UPGRADE) {
-        return odd("upgrade_not_allowed", "No change of protocol is allowed.");
-    }
-    Ok(())
-}
-
-/// The name in the request must be the one that the connection was opened for.
-fn check_host(parts: &Parts, host: &HostName) -> Result<(), Refusal> {
-    let mut values = parts.headers.get_all(header::HOST).iter();
-    let named = values
-        .next()
-        .and_then(|value| value.to_str().ok())
-        .map(|value| value.strip_suffix(":443").unwrap_or(value));
-    let same = named
-        .and_then(|named| named.parse::<HostName>().ok())
-        .is_some_and(|named| named == *host);
-    if same && values.next().is_none() {
-        return Ok(());
-    }
-    Err(Refusal::policy(
-        "host_mismatch",
-        "The Host header names another host than the connection.",
-    )
-    .with_status(StatusCode::MISDIRECTED_REQUEST))
-}
-
-/// Plain JSON, not compressed.
-fn check_content(parts: &Parts) -> Result<(), Refusal> {
-    let one = |name| {
-        let mut values = parts.headers.get_all(name).iter();
-        let first = values.next().and_then(|value| value.to_str().ok());
-        (first, values.next().is_none())
-    };
-    let (kind, single) = one(header::CONTENT_TYPE);
-    let essence = kind.map(|kind| kind.to_ascii_lowercase().replace(' ', ""));
-    if !single
-        || !matches!(
-            essence.as_deref(),
-            Some("application/json" | "application/json;charset=utf-8")
-        )
-    {
-        return Err(Refusal::policy(
-            "content_type_not_allowed",
-            "The content type must be application/json.",
-        ));
-    }
-    if parts.headers.contains_key(header::CONTENT_ENCODING) {
-        let (coding, single) = one(header::CONTENT_ENCODING);
-        if !single || coding != Some("identity") {
-            return Err(Refusal::policy(
-                "content_encoding_not_allowed",
-                "The body must not be compressed.",
-            ));
-        }
-    }
-    Ok(())
 }
 
 async fn read(body: Incoming) -> Result<Bytes, Refusal> {

@@ -1,7 +1,8 @@
 //! The most that a request can cost, before it is sent.
 //!
 //! A token of a byte-level vocabulary covers at least one byte, so the bytes of the text are a true bound of its tokens.
-//! It is some four times too high; what was reserved too much comes back with the bill.
+//! It is some four times too high; what was reserved too much comes back with the bill. An image counts by rule, not by
+//! the bytes of its file.
 
 use assay_core::{
     ledger::{Ask, Bill},
@@ -9,104 +10,178 @@ use assay_core::{
     price::ModelPrice,
 };
 
-use super::json::Json;
+use super::{json::Json, shape::image_data, spec::Api};
 
-/// The prices that hold for a request: the dearest of the models that it names, and the cheapest.
+/// The prices that hold for a request: those of every model that it names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prices {
-    input: PicoUsd,
-    output: PicoUsd,
-    request: PicoUsd,
-    context_tokens: u64,
-    max_output_tokens: u64,
-    cheapest: ModelPrice,
-    /// Per input token of the prompt: what the router may choose at most.
-    pub prompt: PicoUsd,
+pub struct Prices(Vec<ModelPrice>);
+
+/// How large the input of a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Tokens, at most.
+    pub tokens: u64,
+    /// Images.
+    pub images: u64,
+    /// Texts that each may fill the model's context.
+    texts: u64,
+}
+
+impl Size {
+    /// Of a body that takes `bytes` when it is sent.
+    pub fn of(api: Api, body: &Json, bytes: usize) -> Self {
+        let turns = body
+            .member(api.spec().turns)
+            .map_or(0, |turns| turns.items().len());
+        let mut images = Images::default();
+        images.count(body);
+        let text = count(bytes).saturating_sub(images.bytes);
+        let tokens = text
+            .saturating_add(count(turns).saturating_mul(TOKENS_PER_TURN))
+            .saturating_add(images.number.saturating_mul(TOKENS_PER_IMAGE));
+        Self {
+            tokens,
+            images: images.number,
+            texts: if api == Api::Embeddings {
+                count(turns).max(1)
+            } else {
+                1
+            },
+        }
+    }
 }
 
 impl Prices {
     /// Over all models named; `None` without any.
     pub fn of(models: &[&ModelPrice]) -> Option<Self> {
-        let each = || models.iter().copied();
-        let most = |price: fn(&ModelPrice) -> PicoUsd| each().map(price).max();
-        let least = |price: fn(&ModelPrice) -> PicoUsd| each().map(price).min();
-        let limit = |limit: fn(&ModelPrice) -> u64| each().map(limit).min();
-        let cached = |price: &ModelPrice| price.cached_input.unwrap_or(price.input).min(price.input);
-        Some(Self {
-            input: most(ModelPrice::dearest_input)?,
-            output: most(|price| price.output)?,
-            request: most(|price| price.request)?,
-            context_tokens: each().map(|price| price.context_tokens).max()?,
-            max_output_tokens: limit(|price| price.max_output_tokens)?,
-            prompt: most(|price| price.input)?,
-            cheapest: ModelPrice {
-                input: least(|price| price.input)?,
-                output: least(|price| price.output)?,
-                cached_input: each().map(cached).min(),
-                cache_write: None,
-                request: least(|price| price.request)?,
-                context_tokens: 0,
-                max_output_tokens: 0,
-                free: true,
-            },
-        })
+        (!models.is_empty()).then(|| Self(models.iter().map(|price| (*price).clone()).collect()))
     }
 
-    /// What to reserve for `body`, whose limit of output the workload may have named.
-    pub fn ask(&self, body: &Json, bytes: usize, named_output: Option<u64>, least_output: u64) -> Ask {
-        let messages = body.member("messages").map_or(0, |list| list.items().len());
-        let text = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let overhead = u64::try_from(messages)
-            .unwrap_or(u64::MAX)
-            .saturating_mul(TOKENS_PER_MESSAGE);
-        let images = images(body).saturating_mul(TOKENS_PER_IMAGE);
-        let input_tokens = text
-            .saturating_add(overhead)
-            .saturating_add(images)
-            .min(self.context_tokens);
+    /// What to reserve, where the workload may have named a limit of output.
+    pub fn ask(&self, size: Size, named_output: Option<u64>, least_output: u64) -> Ask {
+        let context = self.each(|price| price.context_tokens).max().unwrap_or(0);
+        let input_tokens = size.tokens.min(context.saturating_mul(size.texts));
+        let dearest =
+            |price: &dyn Fn(&ModelPrice) -> PicoUsd| self.0.iter().map(price).max().unwrap_or_default();
+        let images = dearest(&|price| price.image.unwrap_or_default()).times(size.images);
+        let most_output = self.each(|price| price.max_output_tokens).min().unwrap_or(0);
         Ask {
-            input_cost: self.input.times(input_tokens) + self.request,
+            input_cost: dearest(&|price| price.dearest_input(input_tokens)).times(input_tokens)
+                + images
+                + self.request(),
             input_tokens,
-            output_price: self.output,
-            output_tokens: named_output.unwrap_or(u64::MAX).min(self.max_output_tokens),
+            output_price: dearest(&|price| price.dearest_output(input_tokens)),
+            output_tokens: named_output.unwrap_or(u64::MAX).min(most_output),
             least_output,
-            named: named_output.is_some(),
         }
+    }
+
+    /// What to reserve for a request that is never billed.
+    pub fn ask_nothing() -> Ask {
+        Ask {
+            input_cost: PicoUsd::ZERO,
+            input_tokens: 0,
+            output_price: PicoUsd::ZERO,
+            output_tokens: 0,
+            least_output: 0,
+        }
+    }
+
+    /// Per input token: what the router may choose at most.
+    pub fn prompt(&self) -> PicoUsd {
+        let long = |price: &ModelPrice| price.long_context.map_or(price.input, |long| long.input);
+        self.most(|price| price.input.max(long(price)))
     }
 
     /// Per output token: what the router may choose at most.
     pub fn completion(&self) -> PicoUsd {
-        self.output
+        self.most(|price| price.dearest_output(u64::MAX))
     }
 
     /// Per request: what the router may choose at most.
     pub fn request(&self) -> PicoUsd {
-        self.request
+        self.most(|price| price.request)
+    }
+
+    /// Per image: what the router may choose at most.
+    pub fn image(&self) -> PicoUsd {
+        self.most(|price| price.image.unwrap_or_default())
     }
 
     /// The least that these tokens cost by the table.
     pub fn least_cost(&self, bill: &Bill) -> PicoUsd {
-        let cached = bill.cached_tokens.min(bill.input_tokens);
-        let price = &self.cheapest;
-        price.input.times(bill.input_tokens - cached)
-            + price.cached_input.unwrap_or(price.input).times(cached)
-            + price.output.times(bill.output_tokens)
-            + price.request
+        self.0
+            .iter()
+            .map(|price| price.cost(bill))
+            .min()
+            .unwrap_or_default()
+    }
+
+    /// Is this one of the names under which the models answer?
+    pub fn knows_name(&self, told: &str) -> bool {
+        self.0.iter().any(|price| price.answers_as.contains(told))
+    }
+
+    fn most(&self, part: impl Fn(&ModelPrice) -> PicoUsd) -> PicoUsd {
+        self.0.iter().map(part).max().unwrap_or_default()
+    }
+
+    fn each<'a>(&'a self, part: impl Fn(&ModelPrice) -> u64 + 'a) -> impl Iterator<Item = u64> + 'a {
+        self.0.iter().map(part)
     }
 }
 
-fn images(body: &Json) -> u64 {
-    let messages = body.member("messages").map_or(&[][..], Json::items);
-    let parts = messages
-        .iter()
-        .filter_map(|message| message.member("content"))
-        .flat_map(Json::items);
-    let images = parts.filter(|part| part.member("type").and_then(Json::as_text) == Some("image_url"));
-    u64::try_from(images.count()).unwrap_or(u64::MAX)
+/// Images anywhere in a body, and the bytes that they take in it. One that is none, in a tool's schema, costs the
+/// workload money and nobody else.
+#[derive(Debug, Default)]
+struct Images {
+    number: u64,
+    bytes: u64,
+}
+
+impl Images {
+    fn count(&mut self, value: &Json) {
+        match value {
+            Json::Object(members) => {
+                if let Some(payload) = payload(value) {
+                    self.number += 1;
+                    self.bytes = self.bytes.saturating_add(count(payload.len()));
+                }
+                for (_, member) in members {
+                    self.count(member);
+                }
+            }
+            Json::List(items) => {
+                for item in items {
+                    self.count(item);
+                }
+            }
+            Json::Null | Json::Bool(_) | Json::Number(_) | Json::Text(_) => {}
+        }
+    }
+}
+
+/// The file in a part of a message that is an image.
+fn payload(part: &Json) -> Option<&str> {
+    let url = match part.member("type")?.as_text()? {
+        "image_url" => part.member("image_url")?.member("url")?,
+        "input_image" => part.member("image_url")?,
+        "image" => {
+            let source = part.member("source")?;
+            let base64 = source.member("type")?.as_text()? == "base64";
+            return source.member("data")?.as_text().filter(|_| base64);
+        }
+        _ => return None,
+    };
+    image_data(url.as_text()?)
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 /// What a chat template adds around a message, generously.
-const TOKENS_PER_MESSAGE: u64 = 16;
+const TOKENS_PER_TURN: u64 = 16;
 /// An image of few bytes may still be large; above what any provider counts for one.
 const TOKENS_PER_IMAGE: u64 = 16_384;
 
@@ -121,53 +196,133 @@ mod tests {
             cached_input: Some(PicoUsd::from_pico(input / 2)),
             cache_write: None,
             request: PicoUsd::from_pico(7),
+            image: None,
+            long_context: None,
+            answers_as: [].into(),
             context_tokens: 1_000,
             max_output_tokens: 100,
             free: false,
         }
     }
 
+    fn size(api: Api, body: &str) -> Size {
+        Size::of(api, &Json::parse(body.as_bytes()).unwrap(), body.len())
+    }
+
     #[test]
     fn the_dearest_model_bounds_and_the_cheapest_bills() {
         let (small, large) = (price(10, 20), price(100, 10));
         let prices = Prices::of(&[&small, &large]).unwrap();
-        let body = Json::parse(br#"{"messages":[{"content":"x"}]}"#).unwrap();
-        let ask = prices.ask(&body, 84, None, 1);
-        assert_eq!(
-            (ask.input_tokens, ask.output_tokens, ask.named),
-            (100, 100, false)
-        );
+        let size = Size {
+            tokens: 100,
+            images: 0,
+            texts: 1,
+        };
+        let ask = prices.ask(size, None, 1);
+        assert_eq!((ask.input_tokens, ask.output_tokens), (100, 100));
         assert_eq!(
             (ask.input_cost.pico(), ask.output_price.pico()),
             (100 * 100 + 7, 20)
         );
         let bill = Bill {
-            cost: PicoUsd::ZERO,
             input_tokens: 10,
             cached_tokens: 4,
             output_tokens: 3,
+            ..Bill::default()
         };
-        assert_eq!(prices.least_cost(&bill).pico(), 6 * 10 + 4 * 5 + 3 * 10 + 7);
+        assert_eq!(prices.least_cost(&bill).pico(), 6 * 10 + 4 * 5 + 3 * 20 + 7);
     }
 
     #[test]
     fn input_is_never_more_than_the_context_and_output_never_more_than_the_model_gives() {
         let prices = Prices::of(&[&price(1, 1)]).unwrap();
-        let body = Json::parse(br#"{"messages":[]}"#).unwrap();
-        let ask = prices.ask(&body, 1_000_000, Some(5_000), 1);
+        let ask = prices.ask(
+            Size {
+                tokens: 1_000_000,
+                images: 0,
+                texts: 1,
+            },
+            Some(5_000),
+            1,
+        );
+        assert_eq!((ask.input_tokens, ask.output_tokens), (1_000, 100));
+        let ask = prices.ask(
+            Size {
+                tokens: 1_000_000,
+                images: 0,
+                texts: 3,
+            },
+            Some(5_000),
+            1,
+        );
+        assert_eq!(ask.input_tokens, 3_000);
+    }
+
+    #[test]
+    fn every_turn_adds_to_the_bytes_of_the_text() {
+        let body = r#"{"messages":[{"content":"x"},{"content":"y"}]}"#;
         assert_eq!(
-            (ask.input_tokens, ask.output_tokens, ask.named),
-            (1_000, 100, true)
+            size(Api::Chat, body).tokens,
+            body.len() as u64 + 2 * TOKENS_PER_TURN
         );
     }
 
     #[test]
-    fn a_tiny_image_counts_as_a_large_one() {
-        let mut large = price(1, 1);
-        large.context_tokens = 1_000_000;
-        let prices = Prices::of(&[&large]).unwrap();
-        let body = br#"{"messages":[{"content":[{"type":"image_url","image_url":{"url":"data:,"}}]}]}"#;
-        let ask = prices.ask(&Json::parse(body).unwrap(), body.len(), None, 1);
-        assert!(ask.input_tokens > TOKENS_PER_IMAGE);
+    fn an_image_counts_by_rule_wherever_it_stands() {
+        let data = "A".repeat(100_000);
+        let chat = format!(
+            r#"{{"messages":[{{"content":[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{data}"}}}}]}}]}}"#
+        );
+        let responses = format!(
+            r#"{{"input":[{{"content":[{{"type":"input_image","image_url":"data:image/png;base64,{data}"}}]}}]}}"#
+        );
+        let messages = format!(
+            r#"{{"messages":[{{"content":[{{"type":"tool_result","content":[{{"type":"image","source":{{"type":"base64","media_type":"image/png","data":"{data}"}}}}]}}]}}]}}"#
+        );
+        for (api, body) in [
+            (Api::Chat, chat),
+            (Api::Responses, responses),
+            (Api::Messages, messages),
+        ] {
+            let size = size(api, &body);
+            assert_eq!(size.images, 1, "{api:?}");
+            assert!(
+                (TOKENS_PER_IMAGE..TOKENS_PER_IMAGE + 1_000).contains(&size.tokens),
+                "{api:?} {size:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_input_is_reserved_for_at_its_own_prices() {
+        let mut tiered = price(10, 20);
+        tiered.context_tokens = 1_000_000;
+        tiered.long_context = Some(assay_core::price::LongContext {
+            above_tokens: 500,
+            input: PicoUsd::from_pico(20),
+            output: PicoUsd::from_pico(30),
+            cached_input: None,
+            cache_write: None,
+        });
+        let prices = Prices::of(&[&tiered]).unwrap();
+        let ask = |tokens| {
+            prices.ask(
+                Size {
+                    tokens,
+                    images: 0,
+                    texts: 1,
+                },
+                None,
+                1,
+            )
+        };
+        assert_eq!(
+            (ask(500).input_cost.pico(), ask(500).output_price.pico()),
+            (5_007, 20)
+        );
+        assert_eq!(
+            (ask(501).input_cost.pico(), ask(501).output_price.pico()),
+            (501 * 20 + 7, 30)
+        );
     }
 }

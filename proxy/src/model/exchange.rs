@@ -1,296 +1,362 @@
-//! One exchange with a model service, from the reservation to the bill.
+//! One exchange with a model service, from the reservation to the bill, tries included.
 //!
 //! It runs in a task of its own, so that a workload that goes away cannot stop the bill from being read: a whole answer
 //! is read to its end, a stream for a bounded time.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use assay_core::{ledger::Bill, upstream::Upstream};
-use bytes::{Bytes, BytesMut};
+use assay_core::{ledger::Fault, phase::EgressPhase, upstream::Upstream};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Instant, timeout, timeout_at},
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::{sleep, timeout},
 };
 
 use super::{
     answer::{self, Answer},
-    bound::Prices,
+    pool::{Connection, Unanswered},
+    reading::Reading,
+    reconcile,
     refusal::Refusal,
     request::Judged,
-    sse::Events,
+    retry,
+    scrub::Secrets,
     upstream,
-    usage::Usage,
+    usage::Tally,
 };
-use crate::{
-    account::{Fault, Reservation},
-    audit::Event,
-    serving::Serving,
-};
+use crate::{account::Reservation, audit::Event, phase::Flow, serving::Serving};
 
 /// A request for which money is reserved.
 pub struct Exchange {
     /// What the proxy shares.
     pub serving: Arc<Serving>,
+    /// The connection of the workload that it came on.
+    pub flow: Arc<Flow>,
     /// The service.
     pub upstream: Arc<Upstream>,
-    /// The money.
-    pub reservation: Reservation,
     /// The request.
     pub judged: Judged,
     /// The audit line, to be completed.
     pub event: Event,
+    /// The share of memory that the body takes.
+    pub memory: OwnedSemaphorePermit,
     /// How long the service may be silent. There is no total deadline.
     pub silence: Duration,
 }
 
-/// How an answer is read.
-struct Reading {
-    events: Option<Events>,
-    whole: BytesMut,
-    /// Set once the whole is too large to be kept; its bill cannot be read then.
-    too_large: bool,
-    bytes: u64,
-    prices: Prices,
-    silence: Duration,
+/// An answer that has begun.
+struct Begun {
+    response: Response<Incoming>,
+    connection: Connection,
+}
+
+/// A try that came to nothing.
+struct Failure {
+    /// What the workload is told if it was the last one.
+    answer: Answer,
+    reason: &'static str,
+    /// The service may have worked.
+    billable: bool,
+    fault: Fault,
+    /// Another try may go better.
+    passing: bool,
+    /// The wait that the service asks for.
+    told: Option<Duration>,
 }
 
 impl Exchange {
     /// Forwards the request, answers through `head` and settles. The answer's body may go on after `head`.
-    pub async fn run(mut self, head: oneshot::Sender<Answer>) {
-        let prices = self.judged.prices.clone();
-        let (stream, hide_usage) = (self.judged.stream, !self.judged.wants_usage);
-        let clamped = self.reservation.output_tokens() < self.judged.ask.output_tokens;
-        let output_tokens = self.reservation.output_tokens();
-        let judged = self.judged;
-        let body = judged.into_bytes(output_tokens);
-        let sent_bytes = body.len() as u64;
-        let request = upstream::request(&self.upstream, body, stream);
-        let services = &self.serving.services;
-        let connected = match request {
-            Ok(request) => services
-                .connect(&self.serving.resolver, &self.upstream)
-                .await
-                .map(|connection| (request, connection)),
-            Err(error) => Err(error),
-        };
-        let (request, connection) = match connected {
-            Ok(connected) => connected,
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "a model service cannot be reached"
-                );
-                self.reservation.release(Fault::Provider);
-                let refusal =
-                    Refusal::provider("upstream_unreachable", "The model service cannot be reached.");
-                return refuse(&self.serving, self.event, &refusal, head);
-            }
-        };
-        self.event = self.event.dialled(Some(connection.address));
-        let mut sender = connection.sender;
-        self.reservation.mark_sent();
-        let response = match timeout(self.silence, sender.send_request(request)).await {
-            Ok(Ok(response)) => response,
-            failed => {
-                let timed_out = failed.is_err();
-                self.reservation.unresolve(Fault::Provider);
-                let refusal = if timed_out {
-                    Refusal::provider("upstream_timeout", "The model service did not answer in time.")
-                        .with_status(StatusCode::GATEWAY_TIMEOUT)
-                } else {
-                    Refusal::provider("upstream_broken", "The model service broke the connection.")
-                };
-                return refuse(&self.serving, self.event, &refusal, head);
-            }
-        };
-        let rest = Rest {
-            serving: self.serving,
-            upstream: self.upstream,
-            reservation: self.reservation,
-            event: self.event,
-            sent_bytes,
-        };
-        if response.status() == StatusCode::OK {
-            let is_stream = is_event_stream(response.headers());
-            let reading = Reading {
-                events: is_stream.then(|| Events::new(hide_usage)),
-                whole: BytesMut::new(),
-                too_large: false,
-                bytes: 0,
-                prices,
-                silence: self.silence,
+    pub async fn run(mut self, mut reservation: Reservation, mut head: oneshot::Sender<Answer>) {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let failure = match self.attempt(&mut reservation).await {
+                Ok(begun) if begun.response.status() == StatusCode::OK => {
+                    return self.pass_on(begun, reservation, head).await;
+                }
+                Ok(begun) => self.failed_status(begun).await,
+                Err(failure) => failure,
             };
-            let clamp = clamped.then_some(output_tokens);
-            rest.pass_on(response, reading, clamp, head).await;
-        } else {
-            rest.pass_error(response, head).await;
+            if !self.wait(&failure, tries, &mut head).await {
+                return self.give_up(failure, reservation, head);
+            }
+            self.serving.audit.write(
+                self.event
+                    .clone()
+                    .reason("retried")
+                    .status(failure.answer.status()),
+            );
+            match reservation.again(failure.billable) {
+                Ok(next) => reservation = next,
+                Err(_) => return self.tell(failure, head),
+            }
         }
     }
-}
 
-/// What is left of an exchange once the request is sent.
-struct Rest {
-    serving: Arc<Serving>,
-    upstream: Arc<Upstream>,
-    reservation: Reservation,
-    event: Event,
-    sent_bytes: u64,
-}
+    async fn attempt(&mut self, reservation: &mut Reservation) -> Result<Begun, Failure> {
+        let body = self.judged.to_bytes(reservation.output_tokens());
+        let mut request = upstream::post(&self.upstream, self.judged.api, body, self.judged.stream)
+            .map_err(|error| unreachable(&error))?;
+        loop {
+            let services = &self.serving.services;
+            let mut connection = services
+                .connection(&self.serving.resolver, &self.upstream)
+                .await
+                .map_err(|error| unreachable(&error))?;
+            self.event = self.event.clone().dialled(Some(connection.address));
+            reservation.mark_sent();
+            match timeout(self.silence, connection.send(request)).await {
+                Ok(Ok(response)) => return Ok(Begun { response, connection }),
+                // An idle connection that had ended: as if nothing had been tried.
+                Ok(Err(Unanswered::Unsent(unsent))) => request = *unsent,
+                Ok(Err(Unanswered::Broken(error))) => {
+                    tracing::debug!(%error, "a model service broke the connection");
+                    let refusal =
+                        Refusal::provider("upstream_broken", "The model service broke the connection.");
+                    return Err(Failure::ours(&refusal));
+                }
+                Err(_) => {
+                    let refusal =
+                        Refusal::provider("upstream_timeout", "The model service did not answer in time.")
+                            .with_status(StatusCode::GATEWAY_TIMEOUT);
+                    return Err(Failure {
+                        passing: false,
+                        ..Failure::ours(&refusal)
+                    });
+                }
+            }
+        }
+    }
 
-impl Rest {
-    /// A good answer: pass it on while reading its usage.
-    async fn pass_on(
-        self,
-        response: Response<Incoming>,
-        mut reading: Reading,
-        clamp: Option<u64>,
-        head: oneshot::Sender<Answer>,
-    ) {
-        let (parts, mut body) = response.into_parts();
-        let (sender, out) = answer::stream();
-        let mut answer = Response::new(out);
-        *answer.headers_mut() = allowed(&parts.headers);
-        if let Some(output_tokens) = clamp {
-            answer.headers_mut().insert(CLAMPED, output_tokens.into());
-        }
-        let mut reader = (head.send(answer).is_ok()).then_some(sender);
-        let complete = reading.copy(&mut body, &mut reader).await;
-        let event = self
-            .event
-            .status(parts.status)
-            .bytes(self.sent_bytes, reading.bytes);
-        if let Some(bill) = reading.bill() {
-            self.reservation.settle(bill);
-            let tokens = (bill.input_tokens, bill.output_tokens);
-            self.serving.audit.write(event.bill(bill.cost, tokens));
-            return;
-        }
-        let fault = if complete.is_ok() {
-            Fault::Other
-        } else {
-            Fault::Provider
+    /// True when it is time for the next try; false when there is none, or nobody waits for it any more.
+    async fn wait(&self, failure: &Failure, tries: u32, head: &mut oneshot::Sender<Answer>) -> bool {
+        let Some(wait) = retry::wait(tries, failure.told).filter(|_| failure.passing) else {
+            return false;
         };
-        let cost = self.reservation.amount();
-        self.reservation.unresolve(fault);
-        let event = event.reason("unresolved").bill(cost, (0, 0));
-        self.serving.audit.write(event);
+        tokio::select! {
+            biased;
+            // cancel-safe: each only waits.
+            () = self.flow.cut() => false,
+            () = head.closed() => false,
+            () = sleep(wait) => true,
+        }
     }
 
-    /// An answer that is an error: pass it on as such, unless it repeats our credential.
-    async fn pass_error(self, response: Response<Incoming>, head: oneshot::Sender<Answer>) {
+    /// An answer that is an error: to be passed on as such, unless it repeats our credential.
+    async fn failed_status(&self, begun: Begun) -> Failure {
+        let Begun { response, connection } = begun;
         let status = response.status();
-        let headers = allowed(response.headers());
+        let secrets = self.serving.services.secrets(&self.upstream.host);
+        let headers = allowed(response.headers(), &secrets);
+        let told = retry::told(response.headers());
         let body = read_short(response.into_body()).await;
-        let ours = status == StatusCode::TOO_MANY_REQUESTS
-            || status.is_server_error()
-            || matches!(status.as_u16(), 401..=403);
-        let fault = if ours { Fault::Provider } else { Fault::Other };
-        if may_be_billed(status) {
-            self.reservation.unresolve(fault);
-        } else {
-            self.reservation.release(fault);
+        if body.is_some() {
+            self.serving.services.keep(&self.upstream.host, connection);
         }
-        let redirected = !(status.is_client_error() || status.is_server_error());
-        let event = self.event.reason("upstream_error");
-        match body {
-            Some(body) if !redirected && !repeats(&body, self.upstream.credential.expose()) => {
+        let fault = if status.is_server_error() || matches!(status.as_u16(), 401..=403 | 429) {
+            Fault::Provider
+        } else {
+            Fault::Nobody
+        };
+        let is_error = status.is_client_error() || status.is_server_error();
+        let answer = match body {
+            Some(body) if is_error && !secrets.are_in(&body) => {
                 let mut answer = Response::new(answer::full(body));
                 *answer.status_mut() = status;
                 *answer.headers_mut() = headers;
-                self.serving.audit.write(event.status(status));
-                drop(head.send(answer));
+                answer
             }
             _ => {
                 let refusal =
                     Refusal::provider("upstream_error", "The model service answered with an error.");
-                let refusal = if redirected {
-                    refusal
-                } else {
-                    refusal.with_status(status)
-                };
-                refuse(&self.serving, event, &refusal, head);
+                let status = if is_error { status } else { refusal.status };
+                refusal.with_status(status).answer()
             }
-        }
-    }
-}
-
-impl Reading {
-    /// Copies the body to the reader, as long as there is one, and to ourselves. `Err` when it was cut.
-    async fn copy(
-        &mut self,
-        body: &mut Incoming,
-        reader: &mut Option<mpsc::Sender<io::Result<Bytes>>>,
-    ) -> Result<(), ()> {
-        let mut give_up: Option<Instant> = None;
-        loop {
-            if reader.is_none() && self.events.is_some() {
-                give_up.get_or_insert_with(|| Instant::now() + DRAIN);
-            }
-            let idle = Instant::now() + self.silence;
-            let until = give_up.map_or(idle, |end| end.min(idle));
-            let frame = match timeout_at(until, body.frame()).await {
-                Ok(None) => break,
-                Ok(Some(Ok(frame))) => frame,
-                Ok(Some(Err(_))) | Err(_) => {
-                    pass(reader, Err(io::ErrorKind::ConnectionReset.into())).await;
-                    return Err(());
-                }
-            };
-            if let Ok(data) = frame.into_data() {
-                let out = self.take(data);
-                if !out.is_empty() {
-                    pass(reader, Ok(out)).await;
-                }
-            }
-        }
-        let last = self.events.as_mut().map(Events::finish).unwrap_or_default();
-        if !last.is_empty() {
-            pass(reader, Ok(last)).await;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, data: Bytes) -> Bytes {
-        self.bytes = self.bytes.saturating_add(data.len() as u64);
-        if let Some(events) = &mut self.events {
-            return events.push(&data);
-        }
-        if self.too_large || self.whole.len() + data.len() > MOST_WHOLE {
-            self.too_large = true;
-            self.whole = BytesMut::new();
-        } else {
-            self.whole.extend_from_slice(&data);
-        }
-        data
-    }
-
-    fn bill(&self) -> Option<Bill> {
-        let usage = match &self.events {
-            Some(events) => events.usage(),
-            None => Usage::read(&self.whole),
         };
-        Some(usage?.bill(&self.prices))
+        Failure {
+            answer,
+            reason: "upstream_error",
+            billable: may_be_billed(status),
+            fault,
+            passing: retry::may_pass(status),
+            told,
+        }
+    }
+
+    fn give_up(self, failure: Failure, reservation: Reservation, head: oneshot::Sender<Answer>) {
+        if failure.billable {
+            reservation.unresolve(failure.fault);
+        } else {
+            reservation.release(failure.fault);
+        }
+        self.tell(failure, head);
+    }
+
+    /// Completes the audit line with what the workload is told, and tells it.
+    fn tell(self, failure: Failure, head: oneshot::Sender<Answer>) {
+        let event = self.event.reason(failure.reason).status(failure.answer.status());
+        self.serving.audit.write(event);
+        drop(head.send(failure.answer));
+    }
+
+    /// A good answer: pass it on while reading its usage, then book it.
+    async fn pass_on(self, begun: Begun, reservation: Reservation, head: oneshot::Sender<Answer>) {
+        let Begun { response, connection } = begun;
+        let (parts, mut body) = response.into_parts();
+        drop(self.memory);
+        let secrets = self.serving.services.secrets(&self.upstream.host);
+        let (sender, out) = answer::stream();
+        let mut answer = Response::new(out);
+        *answer.headers_mut() = allowed(&parts.headers, &secrets);
+        if reservation.output_tokens() < self.judged.ask.output_tokens {
+            answer
+                .headers_mut()
+                .insert(CLAMPED, reservation.output_tokens().into());
+        }
+        let mut reader = head.send(answer).is_ok().then_some(sender);
+        let tally = Tally::new(self.judged.api);
+        let mut reading = if is_event_stream(&parts.headers) {
+            Reading::stream(tally, !self.judged.wants_usage, self.silence)
+        } else {
+            Reading::whole(tally, self.silence)
+        };
+        let mut name = Name::new(&self.upstream, &reservation);
+        name.take(parts.headers.get(GENERATION).and_then(|id| id.to_str().ok()));
+        let complete = reading
+            .copy(&mut body, &mut reader, &secrets, |id| name.take(Some(id)))
+            .await;
+        name.take(reading.tally().id.as_deref());
+        let generation = name.taken;
+        if complete {
+            self.serving.services.keep(&self.upstream.host, connection);
+        }
+        let event = self
+            .event
+            .status(parts.status)
+            .bytes(self.judged.length(), reading.bytes);
+        let closing = Closing {
+            serving: self.serving,
+            upstream: self.upstream,
+            judged: self.judged,
+            phase: self.flow.phase(),
+            event,
+        };
+        closing.book(reading.tally(), complete, reservation, generation);
     }
 }
 
-/// Gives a piece to the reader; forgets a reader that has gone.
-async fn pass(reader: &mut Option<mpsc::Sender<io::Result<Bytes>>>, piece: io::Result<Bytes>) {
-    if let Some(sender) = reader
-        && !matches!(timeout(READER, sender.send(piece)).await, Ok(Ok(())))
-    {
-        *reader = None;
+/// What is needed to book an answer.
+struct Closing {
+    serving: Arc<Serving>,
+    upstream: Arc<Upstream>,
+    judged: Judged,
+    phase: EgressPhase,
+    event: Event,
+}
+
+impl Closing {
+    fn book(self, tally: &Tally, complete: bool, reservation: Reservation, generation: Option<String>) {
+        let fault = if tally.failed || !complete {
+            Fault::Provider
+        } else {
+            Fault::Nobody
+        };
+        self.check_model(tally);
+        if let Some(bill) = tally.bill(complete, &self.judged.prices) {
+            reservation.settle(bill, fault);
+            let tokens = (bill.input_tokens, bill.output_tokens);
+            self.serving.audit.write(self.event.bill(bill.cost, tokens));
+            return;
+        }
+        let (id, amount) = (reservation.id(), reservation.amount());
+        reservation.unresolve(fault);
+        self.serving
+            .audit
+            .write(self.event.reason("unresolved").bill(amount, (0, 0)));
+        if let Some(generation) = generation {
+            let asking = self.serving.account.asking();
+            let serving = Arc::clone(&self.serving);
+            self.serving.exchanges.spawn(async move {
+                reconcile::run(serving, self.upstream, id, generation).await;
+                drop(asking);
+            });
+        }
+    }
+
+    /// Another model than asked for may cost more, and says nothing about the agent: nothing more is admitted.
+    fn check_model(&self, tally: &Tally) {
+        let Some(told) = tally
+            .model
+            .as_deref()
+            .filter(|told| !self.judged.is_answered_by(told))
+        else {
+            return;
+        };
+        tracing::error!(model = %told.escape_default(), "another model answered than was asked for");
+        self.serving.account.freeze(self.phase);
+        let event = self
+            .event
+            .clone()
+            .denied("model_mismatch")
+            .model(Some(told.escape_default()));
+        self.serving.audit.write(event);
     }
 }
 
-/// Completes the audit line with what the workload is told, and tells it.
-fn refuse(serving: &Serving, event: Event, refusal: &Refusal, head: oneshot::Sender<Answer>) {
-    serving
-        .audit
-        .write(event.reason(refusal.code).status(refusal.status));
-    drop(head.send(refusal.answer()));
+/// The service's name of an answer, written down once.
+struct Name<'a> {
+    upstream: &'a Upstream,
+    reservation: &'a Reservation,
+    taken: Option<String>,
+}
+
+impl<'a> Name<'a> {
+    fn new(upstream: &'a Upstream, reservation: &'a Reservation) -> Self {
+        Self {
+            upstream,
+            reservation,
+            taken: None,
+        }
+    }
+
+    fn take(&mut self, id: Option<&str>) {
+        if let Some(id) = id
+            && self.taken.is_none()
+            && reconcile::is_possible(self.upstream, id)
+        {
+            self.reservation.answering(self.upstream.host.as_str(), id);
+            self.taken = Some(id.to_owned());
+        }
+    }
+}
+
+impl Failure {
+    /// The service broke after it may have begun to work.
+    fn ours(refusal: &Refusal) -> Self {
+        Self {
+            answer: refusal.answer(),
+            reason: refusal.code,
+            billable: true,
+            fault: Fault::Provider,
+            passing: true,
+            told: None,
+        }
+    }
+}
+
+fn unreachable(error: &upstream::Error) -> Failure {
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        "a model service cannot be reached"
+    );
+    let refusal = Refusal::provider("upstream_unreachable", "The model service cannot be reached.");
+    Failure {
+        billable: false,
+        ..Failure::ours(&refusal)
+    }
 }
 
 /// Gateway timeouts alone may hide an answer that was made and billed.
@@ -311,32 +377,26 @@ async fn read_short(body: Incoming) -> Option<Bytes> {
     Some(collected.to_bytes())
 }
 
-fn repeats(body: &[u8], credential: &str) -> bool {
-    !credential.is_empty()
-        && body
-            .windows(credential.len())
-            .any(|window| window == credential.as_bytes())
-}
-
 /// What of the service's headers the workload sees.
-fn allowed(headers: &HeaderMap) -> HeaderMap {
-    let names: [HeaderName; 4] = [
+fn allowed(headers: &HeaderMap, secrets: &Secrets) -> HeaderMap {
+    let names = [
         header::CONTENT_TYPE,
         header::RETRY_AFTER,
         header::CACHE_CONTROL,
-        HeaderName::from_static("x-generation-id"),
+        GENERATION,
+        REQUEST_ID,
     ];
-    names
-        .into_iter()
-        .filter_map(|name| Some((name.clone(), HeaderValue::clone(headers.get(name)?))))
-        .collect()
+    let told = |name: HeaderName| {
+        let value = headers
+            .get(&name)
+            .filter(|value| !secrets.are_in(value.as_bytes()));
+        Some((name, HeaderValue::clone(value?)))
+    };
+    names.into_iter().filter_map(told).collect()
 }
 
 const CLAMPED: HeaderName = HeaderName::from_static("x-egress-clamped");
-/// How long a reader may take for a piece.
-const READER: Duration = Duration::from_mins(10);
-/// How long a stream without a reader is read for its bill.
-const DRAIN: Duration = Duration::from_mins(2);
+const GENERATION: HeaderName = HeaderName::from_static("x-generation-id");
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const SHORT: Duration = Duration::from_secs(30);
-const MOST_WHOLE: usize = 8 * 1024 * 1024;
 const MOST_ERROR: usize = 64 * 1024;

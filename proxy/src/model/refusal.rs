@@ -2,7 +2,7 @@
 //!
 //! The status is 403, never 429 or 5xx: software libraries repeat those.
 
-use assay_core::ledger::Refused;
+use assay_core::ledger::{Refused, shared};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
@@ -61,6 +61,7 @@ impl Refusal {
             "policy_refusal"
         };
         let body = Body {
+            kind: "error",
             error: Told {
                 kind,
                 code: self.code,
@@ -92,11 +93,11 @@ impl From<Misfit> for Refusal {
             ),
             Fault::FetchedUrl => Self::policy(
                 "url_not_allowed",
-                format!("`{path}` must be a data: URL; nothing is fetched from elsewhere."),
+                format!("`{path}` must be an image as a data: URL; nothing is fetched from elsewhere."),
             ),
-            Fault::NotListed if path.contains("tools[") => Self::policy(
+            Fault::NotListed if path.starts_with("tools[") => Self::policy(
                 "tool_not_allowed",
-                format!("`{path}`: only tools of type \"function\" are allowed."),
+                format!("`{path}`: only tools that the caller itself runs are allowed."),
             ),
             Fault::NotListed => Self::policy(
                 "field_invalid",
@@ -109,14 +110,17 @@ impl From<Misfit> for Refusal {
 impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Self {
         let code = match denied {
-            Denied::LogBroken => "ledger_unavailable",
-            Denied::Refused(Refused::NoPurse) => "no_models",
-            Denied::Refused(Refused::Frozen) => "ledger_frozen",
-            Denied::Refused(Refused::Requests) => "requests_exhausted",
-            Denied::Refused(Refused::Parallel) => "too_many_parallel",
-            Denied::Refused(Refused::Tokens) => "tokens_exhausted",
-            Denied::Refused(Refused::Budget) => "budget_exhausted",
-            Denied::Refused(Refused::Held) => "budget_held",
+            Denied::Rate => "rate_exhausted",
+            Denied::Book(shared::Denied::LogBroken) => "ledger_unavailable",
+            Denied::Book(shared::Denied::Refused(refused)) => match refused {
+                Refused::NoPurse => "no_models",
+                Refused::Frozen => "ledger_frozen",
+                Refused::Requests => "requests_exhausted",
+                Refused::Parallel => "too_many_parallel",
+                Refused::Tokens => "tokens_exhausted",
+                Refused::Budget => "budget_exhausted",
+                Refused::Held => "budget_held",
+            },
         };
         Self::policy(
             code,
@@ -138,6 +142,9 @@ fn capital(sentence: &str) -> String {
 
 #[derive(Serialize)]
 struct Body<'a> {
+    /// Anthropic's software looks for it.
+    #[serde(rename = "type")]
+    kind: &'static str,
     error: Told<'a>,
 }
 

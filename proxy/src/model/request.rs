@@ -4,32 +4,35 @@ use std::collections::BTreeSet;
 
 use assay_core::{
     control::proxy::Purse,
-    id::RunId,
     ledger::Ask,
-    price::ModelSlug,
+    price::{ModelPrice, ModelSlug},
     upstream::{Dialect, Upstream},
 };
 use bytes::Bytes;
 
 use super::{
-    bound::Prices,
-    fields::REQUEST,
+    bound::{Prices, Size},
     json::{DUPLICATE, Json},
+    own::Own,
     refusal::Refusal,
     shape::rebuild_object,
+    spec::{Api, Seeded},
 };
 use crate::route::Policy;
 
 /// A body as the workload sent it: one JSON object without ambiguity.
 #[derive(Debug)]
 pub struct Sent {
+    api: Api,
     body: Json,
     models: Vec<ModelSlug>,
 }
 
 /// A request that may be forwarded once money is reserved.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Judged {
+    /// Which API it calls.
+    pub api: Api,
     /// The models that may answer; the first is the one asked for.
     pub models: Vec<ModelSlug>,
     /// Whether the answer comes as a stream.
@@ -40,13 +43,14 @@ pub struct Judged {
     pub prices: Prices,
     /// What to reserve.
     pub ask: Ask,
-    dialect: Dialect,
-    body: Vec<(String, Json)>,
+    limit: Option<&'static str>,
+    /// The body without its last brace.
+    body: Bytes,
 }
 
 impl Sent {
     /// Reads the body and the models that it names.
-    pub fn read(bytes: &[u8]) -> Result<Self, Refusal> {
+    pub fn read(api: Api, bytes: &[u8]) -> Result<Self, Refusal> {
         let body = Json::parse(bytes).map_err(|error| {
             let text = error.to_string();
             if text.starts_with(DUPLICATE) {
@@ -59,7 +63,7 @@ impl Sent {
             }
         })?;
         let models = models(&body)?;
-        Ok(Self { body, models })
+        Ok(Self { api, body, models })
     }
 
     /// The models named, the one asked for first.
@@ -69,151 +73,120 @@ impl Sent {
 
     /// Judges it by the policy of a phase, for the service that will get it.
     pub fn judge(self, policy: &Policy, purse: &Purse, upstream: &Upstream) -> Result<Judged, Refusal> {
-        for model in &self.models {
-            if !purse.models.contains(model) || !upstream.models.contains(model) {
-                return Err(model_not_allowed(model, purse));
-            }
-        }
-        let prices: Option<Vec<_>> = self.models.iter().map(|model| policy.price(model)).collect();
-        let unknown = || Refusal::policy("price_unknown", "The price of a model is not known.");
-        let prices = Prices::of(&prices.ok_or_else(unknown)?).ok_or_else(unknown)?;
-        if upstream.dialect == Dialect::OpenAi && self.body.member("models").is_some() {
-            return Err(field_denied("models"));
-        }
-        let Json::Object(members) = &self.body else {
-            return Err(not_an_object());
-        };
-        let denied = members
-            .iter()
-            .find(|(key, value)| *value != Json::Null && purse.deny_fields.contains(key));
-        if let Some((key, _)) = denied {
-            return Err(field_denied(key));
-        }
-        check_conflicts(&self.body)?;
-        let stream = is_true(self.body.member("stream"));
+        self.check_api(purse, upstream)?;
+        let prices = self.prices(policy, purse, upstream)?;
+        let stream = self.is_true("stream");
         let options = self.body.member("stream_options");
-        let wants_usage = is_true(options.and_then(|options| options.member("include_usage")));
-        let named_output = named_output(&self.body)?;
-        let thinking = self
-            .body
-            .member("reasoning")
-            .and_then(|it| it.member("max_tokens"));
-        let least_output = thinking
-            .and_then(Json::as_count)
-            .map_or(LEAST_OUTPUT, |tokens| tokens.saturating_add(1).max(LEAST_OUTPUT));
+        let wants_usage =
+            options.and_then(|options| options.member("include_usage")) == Some(&Json::Bool(true));
+        let spec = self.api.spec();
+        let named_output = named_output(&self.body, spec.limits)?.or(spec.default_output);
+        let least_output = least_output(&self.body);
         let Json::Object(members) = self.body else {
             return Err(not_an_object());
         };
-        let Json::Object(mut body) = rebuild_object(REQUEST, members)? else {
+        check_denied(&members, purse)?;
+        let rebuilt = rebuild_object(spec.fields, members)?;
+        let images = Size::of(self.api, &rebuilt, 0).images;
+        let Json::Object(mut body) = rebuilt else {
             return Err(not_an_object());
         };
-        own_fields(
-            &mut body,
-            policy.run,
+        let own = Own {
+            run: policy.run,
             purse,
-            &self.models,
+            upstream,
+            api: self.api,
+            models: &self.models,
+            prices: &prices,
             stream,
-            upstream.dialect,
-            &prices,
-        );
-        let whole = Json::Object(body);
-        let ask = prices.ask(
-            &whole,
-            whole.to_bytes().len() + LIMIT_BYTES,
-            named_output,
-            least_output,
-        );
-        let Json::Object(body) = whole else {
-            return Err(not_an_object());
+            images,
         };
+        own.write(&mut body);
+        let whole = Json::Object(body);
+        let mut bytes = whole.to_bytes();
+        let size = Size::of(self.api, &whole, bytes.len() + LIMIT_BYTES);
+        let ask = if spec.billed {
+            prices.ask(size, named_output, least_output)
+        } else {
+            Prices::ask_nothing()
+        };
+        bytes.pop();
         Ok(Judged {
+            api: self.api,
             models: self.models,
             stream,
             wants_usage,
             prices,
             ask,
-            dialect: upstream.dialect,
-            body,
+            limit: self.api.limit_key(upstream.dialect),
+            body: bytes.into(),
         })
+    }
+
+    fn check_api(&self, purse: &Purse, upstream: &Upstream) -> Result<(), Refusal> {
+        let refused = |message: &str| Err(Refusal::policy("api_not_allowed", message));
+        if !self.api.is_spoken_by(upstream.dialect) {
+            return refused("The model service does not speak this API.");
+        }
+        if purse.seed.is_some() && self.api.spec().seeded == Seeded::No {
+            return refused("This run has a fixed seed, and this API takes none.");
+        }
+        if upstream.dialect != Dialect::OpenRouter && self.body.member("models").is_some() {
+            return Err(field_denied("models"));
+        }
+        Ok(())
+    }
+
+    fn prices(&self, policy: &Policy, purse: &Purse, upstream: &Upstream) -> Result<Prices, Refusal> {
+        for model in &self.models {
+            if !purse.models.contains(model) || !upstream.models.contains(model) {
+                return Err(model_not_allowed(model, purse));
+            }
+        }
+        let known: Option<Vec<&ModelPrice>> = self.models.iter().map(|model| policy.price(model)).collect();
+        let unknown = || Refusal::policy("price_unknown", "The price of a model is not known.");
+        Prices::of(&known.ok_or_else(unknown)?).ok_or_else(unknown)
+    }
+
+    fn is_true(&self, key: &str) -> bool {
+        self.body.member(key) == Some(&Json::Bool(true))
     }
 }
 
 impl Judged {
     /// The bytes to forward, with the output that was paid for.
-    pub fn into_bytes(mut self, output_tokens: u64) -> Bytes {
-        let key = match self.dialect {
-            Dialect::OpenRouter => "max_tokens",
-            Dialect::OpenAi => "max_completion_tokens",
+    pub fn to_bytes(&self, output_tokens: u64) -> Bytes {
+        let limit = match self.limit {
+            Some(key) => format!(",\"{key}\":{output_tokens}}}"),
+            None => "}".to_owned(),
         };
-        self.body.push((key.to_owned(), output_tokens.into()));
-        Json::Object(self.body).to_bytes().into()
+        [&self.body[..], limit.as_bytes()].concat().into()
+    }
+
+    /// About how many bytes go out.
+    pub fn length(&self) -> u64 {
+        u64::try_from(self.body.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Is `told`, the model named in an answer, one that was asked for?
+    pub fn is_answered_by(&self, told: &str) -> bool {
+        self.models.iter().any(|model| model.is_answered_by(told)) || self.prices.knows_name(told)
     }
 }
 
-/// What the proxy has its own word on.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "all of one request; a type for them would be used once"
-)]
-fn own_fields(
-    body: &mut Vec<(String, Json)>,
-    run: RunId,
-    purse: &Purse,
-    models: &[ModelSlug],
-    stream: bool,
-    dialect: Dialect,
-    prices: &Prices,
-) {
-    let mut set = |key: &str, value: Json| {
-        body.retain(|(name, _)| name != key);
-        body.push((key.to_owned(), value));
-    };
-    set("stream", Json::Bool(stream));
-    set("user", Json::Text(run.to_string()));
-    if let Some(seed) = purse.seed {
-        set("seed", Json::Number(seed.into()));
-    }
-    match dialect {
-        Dialect::OpenAi if stream => set(
-            "stream_options",
-            Json::Object(vec![("include_usage".to_owned(), Json::Bool(true))]),
-        ),
-        Dialect::OpenAi => {}
-        Dialect::OpenRouter => {
-            if models.len() > 1 {
-                let slugs = models.iter().map(|model| Json::from(model.as_str()));
-                set("models", Json::List(slugs.collect()));
-            }
-            set("provider", provider(prices));
-        }
-    }
+/// Optional fields that the policy refuses.
+fn check_denied(members: &[(String, Json)], purse: &Purse) -> Result<(), Refusal> {
+    let denied = members
+        .iter()
+        .find(|(key, value)| *value != Json::Null && purse.deny_fields.contains(key));
+    denied.map_or(Ok(()), |(key, _)| Err(field_denied(key)))
 }
 
-/// The router may take no endpoint that keeps prompts, ignores our limit of output, or is dearer than what was
-/// reserved for.
-fn provider(prices: &Prices) -> Json {
-    let object = |members: Vec<(&str, Json)>| {
-        Json::Object(
-            members
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), value))
-                .collect(),
-        )
-    };
-    let per_million = |price: assay_core::money::PicoUsd| Json::Text(price.times(1_000_000).to_string());
-    object(vec![
-        ("data_collection", "deny".into()),
-        ("allow_fallbacks", Json::Bool(true)),
-        ("require_parameters", Json::Bool(true)),
-        (
-            "max_price",
-            object(vec![
-                ("prompt", per_million(prices.prompt)),
-                ("completion", per_million(prices.completion())),
-                ("request", Json::Text(prices.request().to_string())),
-            ]),
-        ),
-    ])
+/// Thinking is paid from the output, and the answer comes after it.
+fn least_output(body: &Json) -> u64 {
+    let budget = |field: &str, key: &str| body.member(field)?.member(key)?.as_count();
+    let thinking = budget("reasoning", "max_tokens").or_else(|| budget("thinking", "budget_tokens"));
+    thinking.map_or(LEAST_OUTPUT, |tokens| tokens.saturating_add(1).max(LEAST_OUTPUT))
 }
 
 fn models(body: &Json) -> Result<Vec<ModelSlug>, Refusal> {
@@ -251,10 +224,10 @@ fn models(body: &Json) -> Result<Vec<ModelSlug>, Refusal> {
     Ok(named)
 }
 
-/// Both spellings of the limit; the smaller one holds.
-fn named_output(body: &Json) -> Result<Option<u64>, Refusal> {
+/// The smallest of the limits that the API knows.
+fn named_output(body: &Json, keys: &[&str]) -> Result<Option<u64>, Refusal> {
     let mut named = None;
-    for key in ["max_tokens", "max_completion_tokens"] {
+    for key in keys {
         match body.member(key) {
             None | Some(Json::Null) => {}
             Some(value) => {
@@ -269,18 +242,6 @@ fn named_output(body: &Json) -> Result<Option<u64>, Refusal> {
         }
     }
     Ok(named)
-}
-
-/// Known fields with values that would change what is billed or stored.
-fn check_conflicts(body: &Json) -> Result<(), Refusal> {
-    if is_true(body.member("store")) {
-        return Err(field_denied("store"));
-    }
-    Ok(())
-}
-
-fn is_true(value: Option<&Json>) -> bool {
-    value == Some(&Json::Bool(true))
 }
 
 fn not_an_object() -> Refusal {

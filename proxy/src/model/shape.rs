@@ -16,7 +16,7 @@ pub enum Shape {
     Text(usize),
     /// One of these strings.
     OneOf(&'static [&'static str]),
-    /// A `data:` URL; anything that a provider would fetch is refused.
+    /// An image as a `data:` URL; anything that a provider would fetch is refused.
     DataUrl,
     /// At most so many values of one shape.
     List(&'static Self, usize),
@@ -24,7 +24,7 @@ pub enum Shape {
     Map(&'static Self, usize),
     /// An object with these fields.
     Object(&'static [Field]),
-    /// An object whose fields depend on the word in the field named first.
+    /// An object whose fields depend on the word in the field named first; the empty word stands for its absence.
     Tagged(&'static str, &'static [(&'static str, &'static [Field])]),
     /// The first of these that fits by its JSON type.
     Either(&'static [Self]),
@@ -34,6 +34,8 @@ pub enum Shape {
     Empty,
     /// `null` only: known to software libraries, never of use.
     Nothing,
+    /// `false` only: a thing that would be refused if it were wanted.
+    Off,
 }
 
 /// A field of an object.
@@ -111,6 +113,7 @@ impl Shape {
         match (self, value) {
             (Self::Any, value)
             | (Self::Bool, value @ Json::Bool(_))
+            | (Self::Off, value @ Json::Bool(false))
             | (Self::Nothing, value @ Json::Null) => Ok(value),
             (Self::Whole(least, most), Json::Number(number)) => match number.as_i64() {
                 Some(whole) if (*least..=*most).contains(&whole) => Ok(Json::Number(number)),
@@ -128,9 +131,10 @@ impl Shape {
                     Err(Fault::NotListed.here())
                 }
             }
-            (Self::DataUrl, Json::Text(text)) => match text.get(..5) {
-                Some(scheme) if scheme.eq_ignore_ascii_case("data:") => Ok(Json::Text(text)),
-                _ => Err(Fault::FetchedUrl.here()),
+            (Self::Off, Json::Bool(true)) => Err(Fault::Unknown.here()),
+            (Self::DataUrl, Json::Text(text)) => match image_data(&text) {
+                Some(_) => Ok(Json::Text(text)),
+                None => Err(Fault::FetchedUrl.here()),
             },
             (Self::Empty, Json::List(items)) if items.is_empty() => Ok(Json::List(items)),
             (Self::List(shape, most), Json::List(items)) if items.len() <= *most => {
@@ -153,7 +157,7 @@ impl Shape {
     fn takes(&self, value: &Json) -> bool {
         match value {
             Json::Null => matches!(self, Self::Nothing | Self::Any),
-            Json::Bool(_) => matches!(self, Self::Bool | Self::Any),
+            Json::Bool(_) => matches!(self, Self::Bool | Self::Off | Self::Any),
             Json::Number(_) => matches!(self, Self::Whole(..) | Self::Number(..) | Self::Any),
             Json::Text(_) => matches!(self, Self::Text(_) | Self::OneOf(_) | Self::DataUrl | Self::Any),
             Json::List(_) => matches!(self, Self::List(..) | Self::Empty | Self::Any),
@@ -179,6 +183,7 @@ impl Shape {
             Self::Either(_) | Self::Any => "another type",
             Self::Empty => "an empty array",
             Self::Nothing => "null",
+            Self::Off => "false",
         }
     }
 }
@@ -228,15 +233,23 @@ pub fn rebuild_object(fields: &[Field], members: Vec<(String, Json)>) -> Result<
 }
 
 fn rebuild_tagged(tag: &str, variants: &[(&str, &'static [Field])], value: Json) -> Result<Json, Misfit> {
-    let Some(word) = value.member(tag) else {
-        return Err(Fault::Missing.here().below(tag));
-    };
+    let word = value.member(tag).filter(|word| **word != Json::Null);
     let fields = variants
         .iter()
-        .find(|(name, _)| word.as_text() == Some(name))
+        .find(|(name, _)| word.map_or(Some(""), Json::as_text) == Some(name))
         .map(|(_, fields)| *fields);
-    match fields {
-        Some(fields) => Shape::Object(fields).rebuild(value),
-        None => Err(Fault::NotListed.here().below(tag)),
+    match (fields, word) {
+        // A tag that is there and empty is no tag that is absent.
+        (Some(fields), _) if word != Some(&Json::from("")) => Shape::Object(fields).rebuild(value),
+        (_, None) => Err(Fault::Missing.here().below(tag)),
+        (_, Some(_)) => Err(Fault::NotListed.here().below(tag)),
     }
+}
+
+/// The payload of an image as a `data:` URL.
+pub fn image_data(url: &str) -> Option<&str> {
+    let (head, payload) = url.split_once(',')?;
+    let head = head.to_ascii_lowercase();
+    let kind = head.strip_prefix("data:image/")?.strip_suffix(";base64")?;
+    matches!(kind, "png" | "jpeg" | "jpg" | "gif" | "webp").then_some(payload)
 }

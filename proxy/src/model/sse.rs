@@ -4,12 +4,11 @@
 //! the workload did not ask for it.
 
 use bytes::{Bytes, BytesMut};
-use serde::Deserialize;
 
-use super::usage::Usage;
+use super::usage::{Tally, Told};
 
 /// Reads one stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Events {
     pending: BytesMut,
     /// Up to here no end of an event was found.
@@ -17,15 +16,18 @@ pub struct Events {
     hide_usage: bool,
     /// Set after an event that was too long to be read; only its end is looked for.
     skipping: bool,
-    usage: Option<Usage>,
+    tally: Tally,
 }
 
 impl Events {
     /// With `hide_usage`, an event with usage and no choices is not passed on.
-    pub fn new(hide_usage: bool) -> Self {
+    pub fn new(tally: Tally, hide_usage: bool) -> Self {
         Self {
+            pending: BytesMut::new(),
+            searched: 0,
             hide_usage,
-            ..Self::default()
+            skipping: false,
+            tally,
         }
     }
 
@@ -58,9 +60,9 @@ impl Events {
         }
     }
 
-    /// The last usage seen.
-    pub fn usage(&self) -> Option<Usage> {
-        self.usage
+    /// What was told so far.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// The length of the first event with its empty line; line ends are LF, CRLF or CR.
@@ -95,15 +97,11 @@ impl Events {
 
     fn read(&mut self, event: &[u8]) -> Pass {
         let data = data(event);
-        if !data.windows(USAGE.len()).any(|window| window == USAGE) {
+        if data.is_empty() {
             return Pass::On;
         }
-        let Some(usage) = Usage::read(&data) else {
-            return Pass::On;
-        };
-        self.usage = Some(usage);
-        let bare = serde_json::from_slice::<Choices>(&data).is_ok_and(|event| event.choices.is_empty());
-        if self.hide_usage && bare {
+        let told = self.tally.event(&data);
+        if self.hide_usage && told == Told::BareUsage {
             Pass::LeaveOut
         } else {
             Pass::On
@@ -115,11 +113,6 @@ impl Events {
 enum Pass {
     On,
     LeaveOut,
-}
-
-#[derive(Deserialize)]
-struct Choices {
-    choices: Vec<serde::de::IgnoredAny>,
 }
 
 /// Where the line after the line end at `at` begins; `None` when that is not known yet.
@@ -145,7 +138,6 @@ fn data(event: &[u8]) -> Vec<u8> {
     joined
 }
 
-const USAGE: &[u8] = b"\"usage\"";
 /// Above this an event is passed on unread, and its request stays unsettled.
 const LONGEST_EVENT: usize = 1024 * 1024;
 
@@ -154,22 +146,30 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{
+        fixture,
+        model::{bound::Prices, spec::Api},
+    };
 
     const STREAM: &str = ": OPENROUTER PROCESSING\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"data: {\\\"usage\\\":{\\\"cost\\\":0}}\"}}]}\n\n\
         data: {\"choices\":[],\"usage\":{\"cost\":0.25}}\r\n\r\ndata: [DONE]\n\n";
 
-    fn run(chunks: &[&[u8]], hide: bool) -> (Vec<u8>, Option<Usage>) {
-        let mut events = Events::new(hide);
+    /// What is passed on, and what it cost.
+    fn run(chunks: &[&[u8]], hide: bool) -> (Vec<u8>, Option<String>) {
+        let mut events = Events::new(Tally::new(Api::Chat), hide);
         let mut out: Vec<u8> = chunks.iter().flat_map(|chunk| events.push(chunk)).collect();
         out.extend(events.finish());
-        (out, events.usage())
+        let small = &fixture::assignment().prices[&"test/small".parse().unwrap()];
+        let prices = Prices::of(&[small]).unwrap();
+        let bill = events.tally().bill(false, &prices);
+        (out, bill.map(|bill| bill.cost.to_string()))
     }
 
     #[test]
     fn usage_is_read_and_everything_passed_on() {
         let (out, usage) = run(&[STREAM.as_bytes()], false);
         assert_eq!(out, STREAM.as_bytes());
-        assert_eq!(usage, Usage::read(br#"{"usage":{"cost":0.25}}"#));
+        assert_eq!(usage.as_deref(), Some("0.25"));
     }
 
     #[test]
@@ -182,8 +182,11 @@ mod tests {
 
     #[test]
     fn an_event_of_several_data_lines_is_joined() {
-        let (_, usage) = run(&[b"data: {\"usage\":\ndata: {\"cost\":0.25}}\n\n"], false);
-        assert_eq!(usage, Usage::read(br#"{"usage":{"cost":0.25}}"#));
+        let (_, usage) = run(
+            &[b"data: {\"choices\":[],\"usage\":\ndata: {\"cost\":0.25}}\n\n"],
+            false,
+        );
+        assert_eq!(usage.as_deref(), Some("0.25"));
     }
 
     #[test]

@@ -1,18 +1,27 @@
 //! Connections to the model services: TLS with verified certificates, HTTP/1.1, the one place that sends a credential.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use assay_core::{control::proxy::ProxyAssignment, egress::HostName, upstream::Upstream};
+use assay_core::{
+    control::proxy::ProxyAssignment,
+    egress::HostName,
+    upstream::{Dialect, Upstream},
+};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, header, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Method, Request, header, uri::PathAndQuery};
 use http_body_util::Full;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::{
+    pool::{Connection, Idle},
+    scrub::Secrets,
+    spec::Api,
+};
 use crate::{
     dial,
     resolve::{self, Resolver},
@@ -20,16 +29,18 @@ use crate::{
 
 /// How to reach each model service.
 #[derive(Debug)]
-pub struct Services(BTreeMap<HostName, Arc<ClientConfig>>);
+pub struct Services(BTreeMap<HostName, Service>);
 
-/// A connection that takes one request.
+/// One model service.
 #[derive(Debug)]
-pub struct Connection {
-    /// Where it leads.
-    pub address: SocketAddr,
-    /// Takes the request.
-    pub sender: SendRequest<Full<Bytes>>,
+struct Service {
+    tls: Arc<ClientConfig>,
+    idle: Idle,
+    secrets: Secrets,
 }
+
+/// The body of a request to a service.
+pub type Body = Full<Bytes>;
 
 /// Why a service cannot be reached, or not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -67,16 +78,43 @@ impl Services {
             let fixed = upstream.address.is_some() || assignment.fixed_addresses.contains_key(&upstream.host);
             let shared = assignment.extra_roots_pem.as_ref().filter(|_| fixed);
             let extra = upstream.ca_pem.iter().chain(shared);
-            Ok((
-                upstream.host.clone(),
-                Arc::new(config(&upstream.host, extra, provider)?),
-            ))
+            let service = Service {
+                tls: Arc::new(config(&upstream.host, extra, provider)?),
+                idle: Idle::default(),
+                secrets: Secrets::of(upstream.credential.expose()),
+            };
+            Ok((upstream.host.clone(), service))
         });
         Ok(Self(configs.collect::<Result<_, Error>>()?))
     }
 
+    /// A connection to a service: one that is idle, or a new one.
+    pub async fn connection(&self, resolver: &Resolver, upstream: &Upstream) -> Result<Connection, Error> {
+        if let Some(service) = self.0.get(&upstream.host)
+            && let Some(connection) = service.idle.take().await
+        {
+            return Ok(connection);
+        }
+        self.connect(resolver, upstream).await
+    }
+
+    /// Keeps a connection whose answer was read to its end for the next request to the same service.
+    pub fn keep(&self, host: &HostName, connection: Connection) {
+        if let Some(service) = self.0.get(host) {
+            service.idle.keep(connection);
+        }
+    }
+
+    /// What must not come back from a service.
+    pub fn secrets(&self, host: &HostName) -> Secrets {
+        self.0
+            .get(host)
+            .map(|service| service.secrets.clone())
+            .unwrap_or_default()
+    }
+
     /// Connects to a service, within the deadlines of each step.
-    pub async fn connect(&self, resolver: &Resolver, upstream: &Upstream) -> Result<Connection, Error> {
+    async fn connect(&self, resolver: &Resolver, upstream: &Upstream) -> Result<Connection, Error> {
         let host = &upstream.host;
         let stream = match upstream.address {
             Some(fixed) => dial::any(&[fixed]).await.map_err(|source| dial::Error::Connect {
@@ -90,7 +128,7 @@ impl Services {
             source,
         };
         let address = stream.peer_addr().map_err(handshake)?;
-        let config = self
+        let service = self
             .0
             .get(host)
             .ok_or(dial::Error::Resolve(resolve::Error::NoAddress))?;
@@ -98,7 +136,7 @@ impl Services {
             .map_err(|error| handshake(std::io::Error::other(error)))?;
         let tls = timeout(
             PATIENCE,
-            TlsConnector::from(Arc::clone(config)).connect(name, stream),
+            TlsConnector::from(Arc::clone(&service.tls)).connect(name, stream),
         )
         .await
         .map_err(|elapsed| handshake(elapsed.into()))?
@@ -109,38 +147,61 @@ impl Services {
                 tracing::debug!(%error, "a connection to a model service ended");
             }
         });
-        Ok(Connection { address, sender })
+        Ok(Connection::new(address, sender))
     }
 }
 
-/// The request that goes out: our headers only.
-pub fn request(upstream: &Upstream, body: Bytes, stream: bool) -> Result<Request<Full<Bytes>>, Error> {
-    let unsendable = || Error::Unsendable(upstream.host.clone());
-    let path = format!("{}/chat/completions", upstream.base_path);
-    let path: PathAndQuery = path.parse().map_err(|_| unsendable())?;
-    let bearer = format!("Bearer {}", upstream.credential.expose());
-    let mut bearer = HeaderValue::try_from(bearer).map_err(|_| unsendable())?;
-    bearer.set_sensitive(true);
+/// A call that goes out: our headers only.
+pub fn post(upstream: &Upstream, api: Api, body: Bytes, stream: bool) -> Result<Request<Body>, Error> {
     let accept = if stream {
         "text/event-stream"
     } else {
         "application/json"
     };
-    Request::builder()
-        .method(Method::POST)
+    let path = format!("{}{}", upstream.base_path, api.spec().path);
+    let mut request = request(upstream, Method::POST, &path, body)?;
+    let headers = request.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+    Ok(request)
+}
+
+/// A question to the service with the operator's credential.
+pub fn get(upstream: &Upstream, path: &str) -> Result<Request<Body>, Error> {
+    let path = format!("{}{path}", upstream.base_path);
+    request(upstream, Method::GET, &path, Bytes::new())
+}
+
+fn request(upstream: &Upstream, method: Method, path: &str, body: Bytes) -> Result<Request<Body>, Error> {
+    let unsendable = || Error::Unsendable(upstream.host.clone());
+    let path: PathAndQuery = path.parse().map_err(|_| unsendable())?;
+    let (name, value) = match upstream.dialect {
+        Dialect::Anthropic => (X_API_KEY, upstream.credential.expose().to_owned()),
+        Dialect::OpenRouter | Dialect::OpenAi => (
+            header::AUTHORIZATION,
+            format!("Bearer {}", upstream.credential.expose()),
+        ),
+    };
+    let mut credential = HeaderValue::try_from(value).map_err(|_| unsendable())?;
+    credential.set_sensitive(true);
+    let mut request = Request::builder()
+        .method(method)
         .uri(http::Uri::from(path))
         .header(header::HOST, upstream.host.as_str())
-        .header(header::AUTHORIZATION, bearer)
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::ACCEPT, accept)
+        .header(name, credential)
         .header(header::ACCEPT_ENCODING, "identity")
         .header(
             header::USER_AGENT,
             concat!("assay-proxy/", env!("CARGO_PKG_VERSION")),
-        )
-        .body(Full::new(body))
-        .map_err(|_| unsendable())
+        );
+    if upstream.dialect == Dialect::Anthropic {
+        request = request.header(ANTHROPIC_VERSION, "2023-06-01");
+    }
+    request.body(Full::new(body)).map_err(|_| unsendable())
 }
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
 fn config<'a>(
     host: &HostName,

@@ -1,7 +1,6 @@
 //! A model service that answers by a script, over TLS, and remembers what it was sent.
 
 use std::{
-    convert::Infallible,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -25,21 +24,26 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_rustls::TlsAcceptor;
 
+use crate::shapes::{self, Said};
+
 /// How it answers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Script {
     kind: Kind,
     usage: (u64, u64),
+    model: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
     Answer,
-    Stream,
     Cut,
     Slow,
     Error(u16),
-    Echo,
+    Flaky(usize, u16),
+    Echo(u16),
+    Leak,
+    Hangup,
 }
 
 impl Script {
@@ -47,20 +51,16 @@ impl Script {
         Self {
             kind,
             usage: (input, output),
+            model: "test/small",
         }
     }
 
-    /// A whole answer with this usage.
+    /// A good answer with this usage, whole or as a stream.
     pub(crate) fn answer(input: u64, output: u64) -> Self {
         Self::new(Kind::Answer, input, output)
     }
 
-    /// A stream with this usage.
-    pub(crate) fn stream(input: u64, output: u64) -> Self {
-        Self::new(Kind::Stream, input, output)
-    }
-
-    /// A stream that breaks before its usage.
+    /// A stream that breaks before its usage, named `gen-1`; its cost is told afterwards, once the test says so.
     pub(crate) fn cut() -> Self {
         Self::new(Kind::Cut, 0, 0)
     }
@@ -75,9 +75,29 @@ impl Script {
         Self::new(Kind::Error(status), 0, 0)
     }
 
+    /// So many errors with this status, then good answers.
+    pub(crate) fn flaky(errors: usize, status: u16) -> Self {
+        Self::new(Kind::Flaky(errors, status), 100, 10)
+    }
+
+    /// Connections that end without an answer.
+    pub(crate) fn hangup() -> Self {
+        Self::new(Kind::Hangup, 0, 0)
+    }
+
     /// An error that repeats the request's headers.
-    pub(crate) fn echo() -> Self {
-        Self::new(Kind::Echo, 0, 0)
+    pub(crate) fn echo(status: u16) -> Self {
+        Self::new(Kind::Echo(status), 0, 0)
+    }
+
+    /// A good answer whose text, and a header of it, repeat the credential.
+    pub(crate) fn leak() -> Self {
+        Self::new(Kind::Leak, 100, 10)
+    }
+
+    /// Answers in the name of another model.
+    pub(crate) fn named(self, model: &'static str) -> Self {
+        Self { model, ..self }
     }
 }
 
@@ -85,6 +105,8 @@ impl Script {
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     headers: HeaderMap,
+    /// Where to.
+    pub(crate) path: String,
     /// The body.
     pub(crate) body: Value,
 }
@@ -109,6 +131,7 @@ struct Shared {
     script: Script,
     requests: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
+    resumed: AtomicUsize,
     gate: Semaphore,
 }
 
@@ -134,26 +157,10 @@ impl Model {
             script,
             requests: Mutex::new(Vec::new()),
             connections: AtomicUsize::new(0),
+            resumed: AtomicUsize::new(0),
             gate: Semaphore::new(0),
         });
-        let serving = Arc::clone(&shared);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                serving.connections.fetch_add(1, Ordering::SeqCst);
-                let (serving, acceptor) = (Arc::clone(&serving), acceptor.clone());
-                tokio::spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else {
-                        return;
-                    };
-                    let service = service_fn(move |request| handle(Arc::clone(&serving), request));
-                    drop(
-                        http1::Builder::new()
-                            .serve_connection(TokioIo::new(stream), service)
-                            .await,
-                    );
-                });
-            }
-        });
+        tokio::spawn(accept(listener, acceptor, Arc::clone(&shared)));
         Self {
             address,
             root_pem,
@@ -171,19 +178,49 @@ impl Model {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
+    /// How many of these went on with an earlier TLS session.
+    pub(crate) fn resumed(&self) -> usize {
+        self.shared.resumed.load(Ordering::SeqCst)
+    }
+
     /// Lets slow answers go on.
     pub(crate) fn go_on(&self) {
         self.shared.gate.close();
     }
 }
 
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        shared.connections.fetch_add(1, Ordering::SeqCst);
+        let (shared, acceptor) = (Arc::clone(&shared), acceptor.clone());
+        tokio::spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else {
+                return;
+            };
+            if stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
+                shared.resumed.fetch_add(1, Ordering::SeqCst);
+            }
+            let service = service_fn(move |request| handle(Arc::clone(&shared), request));
+            drop(
+                http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await,
+            );
+        });
+    }
+}
+
 type Body = BoxBody<Bytes, std::io::Error>;
 
-async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
     let (parts, body) = request.into_parts();
-    if !parts.uri.path().ends_with("/chat/completions") {
-        return Ok(response(404, "text/plain", vec![Ok("nothing here".to_owned())]));
+    let path = parts.uri.path().to_owned();
+    if path.ends_with("/generation") {
+        return Ok(told_afterwards(&shared, parts.uri.query()));
     }
+    let Some(shape) = shapes::of(&path) else {
+        return Ok(response(404, "text/plain", vec![Ok("nothing here".to_owned())]));
+    };
     let bytes = body
         .collect()
         .await
@@ -191,42 +228,88 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         .unwrap_or_default();
     let body: Value = serde_json::from_slice(&bytes).unwrap();
     let stream = body["stream"] == true;
-    shared.requests.lock().unwrap().push(Seen {
-        headers: parts.headers.clone(),
-        body,
-    });
-    let (input, output) = shared.script.usage;
-    let usage = json!({"prompt_tokens": input, "completion_tokens": output, "cost": 0.0});
-    let piece = json!({"choices": [{"delta": {"content": "scripted"}}]});
-    let last = json!({"choices": [], "usage": usage});
-    let whole =
-        json!({"choices": [{"message": {"role": "assistant", "content": "scripted"}}], "usage": usage});
-    let event = |value: &Value| Ok(format!("data: {value}\n\n"));
-    let events = |events| response(200, "text/event-stream", events);
-    let done = Ok("data: [DONE]\n\n".to_owned());
-    if shared.script.kind == Kind::Slow {
+    let count = {
+        let mut requests = shared.requests.lock().unwrap();
+        requests.push(Seen {
+            headers: parts.headers.clone(),
+            path,
+            body,
+        });
+        requests.len()
+    };
+    let Script { kind, usage, model } = shared.script;
+    if kind == Kind::Slow {
         drop(shared.gate.acquire().await);
     }
-    Ok(match shared.script.kind {
-        Kind::Answer => response(200, "application/json", vec![Ok(whole.to_string())]),
-        Kind::Slow if !stream => response(200, "application/json", vec![Ok(whole.to_string())]),
-        Kind::Slow | Kind::Stream => {
-            let comment = Ok(": PROCESSING\n\n".to_owned());
-            events(vec![comment, event(&piece), event(&last), done])
+    let credential = parts
+        .headers
+        .get("authorization")
+        .map_or("", |value| value.to_str().unwrap());
+    let said = Said {
+        text: if kind == Kind::Leak {
+            credential
+        } else {
+            "scripted"
+        },
+        usage,
+        model,
+    };
+    Ok(match kind {
+        Kind::Hangup => return Err(std::io::ErrorKind::ConnectionReset.into()),
+        Kind::Error(status) => error(status, "scripted error"),
+        Kind::Flaky(errors, status) if count <= errors => error(status, "scripted error"),
+        Kind::Echo(status) => error(status, credential),
+        Kind::Cut => {
+            let first = shapes::events(shape, &said).remove(1);
+            let mut response = broken_after(first);
+            let headers = response.headers_mut();
+            headers.insert("x-generation-id", "gen-1".parse().unwrap());
+            response
         }
-        Kind::Cut => events(vec![event(&piece), Err(std::io::ErrorKind::BrokenPipe.into())]),
-        Kind::Error(status) => {
-            let error = json!({"error": {"message": "scripted error"}});
-            response(status, "application/json", vec![Ok(error.to_string())])
-        }
-        Kind::Echo => {
-            let headers = format!(
-                "{:?}",
-                parts.headers.get("authorization").map(|value| value.to_str())
-            );
-            response(400, "application/json", vec![Ok(headers)])
+        Kind::Answer | Kind::Slow | Kind::Flaky(..) | Kind::Leak => {
+            let mut response = if stream {
+                let events = shapes::events(shape, &said).into_iter().map(Ok);
+                response(200, "text/event-stream", events.collect())
+            } else {
+                let whole = shapes::whole(shape, &said).to_string();
+                response(200, "application/json", vec![Ok(whole)])
+            };
+            if kind == Kind::Leak {
+                let headers = response.headers_mut();
+                headers.insert("request-id", credential.parse().unwrap());
+            }
+            response
         }
     })
+}
+
+/// A stream that breaks once this has left the house.
+fn broken_after(first: String) -> Response<Body> {
+    let broken = futures_util::stream::once(async {
+        // While it waits what came before is flushed.
+        tokio::task::yield_now().await;
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    });
+    let first = futures_util::stream::iter([Ok(Frame::data(Bytes::from(first)))]);
+    let frames = futures_util::StreamExt::chain(first, broken);
+    Response::builder()
+        .header("content-type", "text/event-stream")
+        .body(BodyExt::boxed(StreamBody::new(frames)))
+        .unwrap()
+}
+
+/// Nobody knows before the test says so.
+fn told_afterwards(shared: &Shared, query: Option<&str>) -> Response<Body> {
+    if query != Some("id=gen-1") || !shared.gate.is_closed() {
+        return error(404, "not known yet");
+    }
+    let told = json!({"data": {"id": "gen-1", "total_cost": 0.0005, "native_tokens_prompt": 300, "native_tokens_completion": 100}});
+    response(200, "application/json", vec![Ok(told.to_string())])
+}
+
+fn error(status: u16, message: &str) -> Response<Body> {
+    let error = json!({"error": {"message": message}});
+    response(status, "application/json", vec![Ok(error.to_string())])
 }
 
 fn response(status: u16, content_type: &str, pieces: Vec<std::io::Result<String>>) -> Response<Body> {

@@ -281,36 +281,30 @@ fn a_dead_container_outweighs_how_the_agent_ended() {
 
 #[test]
 fn the_account_tells_an_empty_purse_from_a_service_that_is_down() {
-    let account = |refusals, errors, tokens| Evidence::Account {
+    let account = |budget_refusals, provider_failures, answers, failures_in_a_row| Evidence::Account {
         before: Ledger::default(),
         after: Ledger {
-            budget_refusals: refusals,
-            provider_errors: errors,
-            output_tokens: tokens,
+            budget_refusals,
+            provider_failures,
+            answers,
+            failures_in_a_row,
             ..Ledger::default()
         },
     };
-    let cause = |outcome, code, account| {
-        let evidence = [Evidence::Ended(Job::Agent, end(outcome, code)), account];
+    let cause = |code, account| {
+        let evidence = [Evidence::Ended(Job::Agent, end(Outcome::Exited, code)), account];
         cause_of(&row(Phase::Agent, false), &evidence)
     };
-    assert_eq!(
-        cause(Outcome::Exited, 0, account(1, 0, 9)),
-        Some(Cause::BudgetExhausted)
-    );
-    assert_eq!(
-        cause(Outcome::Exited, 1, account(1, 0, 9)),
-        Some(Cause::BudgetExhausted)
-    );
-    assert_eq!(
-        cause(Outcome::Exited, 1, account(0, 3, 0)),
-        Some(Cause::ProviderDown)
-    );
-    assert_eq!(
-        cause(Outcome::Exited, 1, account(0, 3, 9)),
-        Some(Cause::AgentFailed)
-    );
-    assert_eq!(cause(Outcome::Exited, 0, account(0, 3, 0)), None);
+    assert_eq!(cause(0, account(1, 0, 9, 0)), Some(Cause::BudgetExhausted));
+    assert_eq!(cause(1, account(1, 0, 9, 0)), Some(Cause::BudgetExhausted));
+    assert_eq!(cause(1, account(0, 1, 9, 1)), Some(Cause::AgentFailed));
+    assert_eq!(cause(0, account(0, 1, 9, 1)), None);
+    // B10: down is down, whether the agent crashed, gave up politely or made something up.
+    for code in [0, 1] {
+        for down in [account(0, 1, 0, 1), account(0, 3, 9, 3), account(1, 9, 9, 0)] {
+            assert_eq!(cause(code, down), Some(Cause::ProviderDown));
+        }
+    }
 }
 
 #[test]

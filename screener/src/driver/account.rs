@@ -4,9 +4,15 @@ use std::time::Duration;
 
 use assay_core::{
     control::proxy::Ledger,
-    wire::{channel::Sidecar, worker::Accounts},
+    ledger::{self, Book},
+    phase::EgressPhase,
+    wire::{
+        channel::{Record, Sidecar},
+        worker::Accounts,
+    },
 };
 use assay_engine::Engine;
+use assay_runtime::router;
 
 use super::{Driver, Halt, live::Live};
 use crate::{derive::Place, evidence::Evidence, output::follow::Follower, platform};
@@ -17,7 +23,7 @@ impl<E: Engine> Driver<E> {
         let after = live.ledger().await?;
         let before = self.account.clone();
         let memo = &mut self.row.memo;
-        memo.ledger.add(&difference(&after, &memo.last));
+        memo.ledger.add(&after.since(&memo.last));
         memo.ledger.budget = self.assignment.budget;
         memo.last = after.clone();
         Ok(Evidence::Account { before, after })
@@ -27,9 +33,39 @@ impl<E: Engine> Driver<E> {
     pub(super) async fn verifier_account(&mut self, live: &Live, before: &Ledger) -> Result<Ledger, Halt> {
         let after = live.ledger().await?;
         let memo = &mut self.row.memo;
-        memo.verifier_ledger.add(&difference(&after, before));
+        memo.verifier_ledger.add(&after.since(before));
         memo.verifier_ledger.budget = self.assignment.verifier_budget;
         Ok(after)
+    }
+
+    /// Asks the model services for the bills that the proxy could not ask for any more: it may have died in between. What
+    /// they do not tell stays unresolved.
+    pub(super) async fn ask_for_bills(&mut self, live: &Live) {
+        if self.row.memo.ledger.unresolved.is_zero() {
+            return;
+        }
+        let (proxy, mut log) = (live.proxy(), Vec::new());
+        loop {
+            match proxy.record(Record::Ledger, log.len() as u64).await {
+                Ok(bytes) if bytes.is_empty() => break,
+                Ok(bytes) => log.extend_from_slice(&bytes),
+                Err(error) => return tracing::warn!(%error, "the write-ahead log cannot be read"),
+            }
+        }
+        let mut book = Book::replay(&ledger::log::read(&log));
+        book.close();
+        let sums = |book: &Book| {
+            let account = book.account(EgressPhase::Agent).cloned().unwrap_or_default();
+            (account.settled(), account.unresolved())
+        };
+        let (settled, unresolved) = sums(&book);
+        router::reconcile(&self.assignment.upstreams, &mut book).await;
+        let (settled_now, unresolved_now) = sums(&book);
+        let account = &mut self.row.memo.ledger;
+        account.settled += settled_now.saturating_sub(settled);
+        account.unresolved = account
+            .unresolved
+            .saturating_sub(unresolved.saturating_sub(unresolved_now));
     }
 
     /// Begins to carry away what the proxy of a sandbox writes down.
@@ -93,26 +129,6 @@ fn later(streamed: &Ledger, read: &Ledger) -> Ledger {
     }
 }
 
-/// What happened between two readings of one account.
-fn difference(after: &Ledger, before: &Ledger) -> Ledger {
-    Ledger {
-        budget: after.budget,
-        settled: after.settled.saturating_sub(before.settled),
-        reserved: after.reserved.saturating_sub(before.reserved),
-        unresolved: after.unresolved.saturating_sub(before.unresolved),
-        requests: after.requests.saturating_sub(before.requests),
-        refused_requests: after.refused_requests.saturating_sub(before.refused_requests),
-        denied: after.denied.saturating_sub(before.denied),
-        budget_refusals: after.budget_refusals.saturating_sub(before.budget_refusals),
-        provider_errors: after.provider_errors.saturating_sub(before.provider_errors),
-        input_tokens: after.input_tokens.saturating_sub(before.input_tokens),
-        cached_tokens: after.cached_tokens.saturating_sub(before.cached_tokens),
-        output_tokens: after.output_tokens.saturating_sub(before.output_tokens),
-        log_bytes: after.log_bytes.saturating_sub(before.log_bytes),
-        audit_bytes: after.audit_bytes.saturating_sub(before.audit_bytes),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,18 +155,5 @@ mod tests {
         closed = later(&settled(12), &read);
         closed.exhaust(PicoUsd::from_pico(10));
         assert_eq!(closed.cost_max().pico(), 12);
-    }
-
-    #[test]
-    fn differences_add_up_to_the_whole() {
-        let reading = |pico, requests| Ledger {
-            settled: PicoUsd::from_pico(pico),
-            requests,
-            ..Ledger::default()
-        };
-        let (first, second) = (reading(5, 1), reading(12, 3));
-        let mut total = difference(&first, &Ledger::default());
-        total.add(&difference(&second, &first));
-        assert_eq!((total.settled.pico(), total.requests), (12, 3));
     }
 }

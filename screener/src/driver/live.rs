@@ -198,6 +198,16 @@ impl Live {
         result.map_err(|error| silent("the proxy's account", &error))
     }
 
+    /// Waits a while for bills that the proxy is still asking for.
+    pub(super) async fn at_rest(&self) {
+        for _ in 0..MOST_WAITS {
+            match self.proxy.ledger().await {
+                Ok(ledger) if ledger.reconciling > 0 => tokio::time::sleep(BETWEEN_WAITS).await,
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+
     /// Lets the proxy end. It is about to be removed, so its answer does not matter.
     pub(super) async fn collected(&self) {
         if let Err(error) = self.proxy.collected().await {
@@ -261,6 +271,9 @@ pub(super) async fn without_manifest(from: &Path, into: &Path) -> io::Result<()>
     .map_err(io::Error::other)?
 }
 
+/// Fifteen seconds in all: most bills are known by then, and the others count at their most.
+const MOST_WAITS: u32 = 30;
+const BETWEEN_WAITS: Duration = Duration::from_millis(500);
 const MANIFEST: &str = "manifest.json";
 const MAX_MANIFEST_BYTES: usize = 64 << 20;
 /// Header, long name and padding of an entry, and its line in the manifest.

@@ -26,8 +26,9 @@ impl<E: Engine> Driver<E> {
         }
         if let Some(live) = self.live.clone() {
             self.account = self.row.memo.last.clone();
+            live.at_rest().await;
             match tokio::time::timeout(READ_TIMEOUT, self.agent_account(&live)).await {
-                Ok(Ok(_)) => {}
+                Ok(Ok(_)) => self.ask_for_bills(&live).await,
                 Ok(Err(Halt::Lost)) => return Err(Halt::Lost),
                 Ok(Err(_)) | Err(_) => self.close_accounts().await?,
             }

@@ -172,6 +172,8 @@ impl Ingredients<'_> {
             max_requests: policy.budget.max_requests,
             max_tokens: policy.budget.max_tokens,
             max_parallel: policy.budget.max_parallel,
+            requests_per_minute: policy.budget.requests_per_minute,
+            tokens_per_minute: policy.budget.tokens_per_minute,
             seed: policy.models.seed,
             silence_ms: silence_ms(policy.time.model_silence_sec),
         })

@@ -315,12 +315,12 @@ fn any_evidence() -> impl Strategy<Value = Evidence> {
     let shape = (0usize..4, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
         |(steps, health, setup, separate)| Evidence::Prepared(outline(steps, health, setup, separate)),
     );
-    let account = (0u64..3, 0u64..3, 0u64..3).prop_map(|(errors, refusals, tokens)| Evidence::Account {
+    let account = (0u64..3, 0u64..3, 0u64..3).prop_map(|(failures, refusals, answers)| Evidence::Account {
         before: Ledger::default(),
         after: Ledger {
-            provider_errors: errors,
+            provider_failures: failures,
             budget_refusals: refusals,
-            output_tokens: tokens,
+            answers,
             ..Ledger::default()
         },
     });

@@ -1,6 +1,6 @@
 //! One `chat/completions` request becomes one answer, whole or as a stream.
 
-use assay_core::{price::PriceTable, upstream::Dialect};
+use assay_core::{money::PicoUsd, price::PriceTable, upstream::Dialect};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -147,12 +147,16 @@ impl Answer {
             "completion_tokens_details": { "reasoning_tokens": 0 },
         });
         if dialect == Dialect::OpenRouter {
-            // A number as the real service writes it: exact decimals, no exponent.
-            let cost: Option<serde_json::Number> = serde_json::from_str(&self.charge.cost.to_string()).ok();
-            usage["cost"] = cost.map_or(Value::Null, Value::Number);
+            usage["cost"] = number(self.charge.cost);
         }
         usage
     }
+}
+
+/// A number as the real service writes it: exact decimals, no exponent.
+pub fn number(cost: PicoUsd) -> Value {
+    let number: Option<serde_json::Number> = serde_json::from_str(&cost.to_string()).ok();
+    number.map_or(Value::Null, Value::Number)
 }
 
 fn tokens(text: &str) -> u64 {

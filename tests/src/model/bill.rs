@@ -47,17 +47,43 @@ impl Bill {
 
 /// The bill that a running service writes.
 #[derive(Debug, Default)]
-pub struct Desk(Mutex<Bill>);
+pub struct Desk {
+    bill: Mutex<Bill>,
+    /// Every charged answer, by its name.
+    generations: Mutex<BTreeMap<String, Charge>>,
+}
 
 impl Desk {
-    /// Books a request.
-    pub fn charge(&self, user: &str, charge: Charge) {
+    /// Books a request and names its answer.
+    pub fn charge(&self, user: &str, charge: Charge) -> String {
+        let name = self.name(charge);
         self.with(user, |account| {
             account.requests += 1;
             account.input_tokens += charge.input_tokens;
             account.output_tokens += charge.output_tokens;
             account.cost += charge.cost;
         });
+        name
+    }
+
+    /// What an answer was charged.
+    pub fn generation(&self, name: &str) -> Option<Charge> {
+        let generations = self.generations.lock().ok()?;
+        generations.get(name).copied()
+    }
+
+    /// Every charged answer, by its name.
+    pub fn generations(&self) -> BTreeMap<String, Charge> {
+        self.generations.lock().map(|all| all.clone()).unwrap_or_default()
+    }
+
+    fn name(&self, charge: Charge) -> String {
+        let Ok(mut generations) = self.generations.lock() else {
+            return String::new();
+        };
+        let name = format!("gen-{}", generations.len() + 1);
+        generations.insert(name.clone(), charge);
+        name
     }
 
     /// Counts a fault.
@@ -67,11 +93,11 @@ impl Desk {
 
     /// A copy of the bill.
     pub fn bill(&self) -> Bill {
-        self.0.lock().map(|bill| bill.clone()).unwrap_or_default()
+        self.bill.lock().map(|bill| bill.clone()).unwrap_or_default()
     }
 
     fn with(&self, user: &str, change: impl FnOnce(&mut Account)) {
-        if let Ok(mut bill) = self.0.lock() {
+        if let Ok(mut bill) = self.bill.lock() {
             change(bill.users.entry(user.to_owned()).or_default());
         }
     }

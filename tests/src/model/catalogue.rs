@@ -1,6 +1,8 @@
 //! The file that tells an installation about a scripted service: where it is, what opens it, what it costs.
 
-use std::{io::Write as _, net::SocketAddr, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{
+    collections::BTreeSet, io::Write as _, net::SocketAddr, os::unix::fs::OpenOptionsExt as _, path::Path,
+};
 
 use anyhow::Context as _;
 use assay_core::{
@@ -54,6 +56,9 @@ impl Offer {
             models: [self.model.parse()?].into(),
             credential: Secret::new(self.key.clone()),
             address: Some(address),
+            providers: BTreeSet::new(),
+            zdr: true,
+            workspace: None,
             ca_pem: Some(model.root_pem.clone()),
         };
         Ok(Catalogue {

@@ -1,6 +1,6 @@
 //! The service itself: TLS, HTTP/1.1, `POST …/chat/completions`, `GET /bill`.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use assay_core::{price::PriceTable, upstream::Dialect};
@@ -19,8 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    answer::{self, Answer},
-    bill::{Bill, Desk},
+    answer::{self, Answer, number},
+    bill::{Bill, Charge, Desk},
     script::{Fault, Script},
     tls,
 };
@@ -92,6 +92,11 @@ impl Model {
         self.shared.desk.bill()
     }
 
+    /// Every charged answer, by its name.
+    pub fn generations(&self) -> BTreeMap<String, Charge> {
+        self.shared.desk.generations()
+    }
+
     /// Waits for ever.
     pub async fn wait(mut self) -> anyhow::Result<()> {
         (&mut self.server).await.context("the service ended")
@@ -139,9 +144,6 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     if request.method() == Method::GET && path == "/bill" {
         return json_answer(StatusCode::OK, &json!(shared.desk.bill()));
     }
-    if request.method() != Method::POST || !path.ends_with("/v1/chat/completions") {
-        return refusal(StatusCode::NOT_FOUND, "no such path");
-    }
     let bearer = format!("Bearer {}", shared.settings.key);
     let shown = request
         .headers()
@@ -149,6 +151,17 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
         .map(header::HeaderValue::as_bytes);
     if shown != Some(bearer.as_bytes()) {
         return refusal(StatusCode::UNAUTHORIZED, "wrong key");
+    }
+    if request.method() == Method::GET
+        && let Some((_, workspace)) = path.split_once("/v1/workspaces/")
+    {
+        return settings(workspace);
+    }
+    if request.method() == Method::GET && path.ends_with("/v1/generation") {
+        return generation(shared, request.uri().query().unwrap_or_default());
+    }
+    if request.method() != Method::POST || !path.ends_with("/v1/chat/completions") {
+        return refusal(StatusCode::NOT_FOUND, "no such path");
     }
     let body = match Limited::new(request.into_body(), MOST_BYTES).collect().await {
         Ok(body) => body.to_bytes(),
@@ -195,9 +208,8 @@ async fn complete(shared: &Shared, request: &answer::Request) -> Response<Body> 
         );
     };
     // Charged when it begins: a caller that hangs up has still used the model.
-    shared.desk.charge(&user, answer.charge);
-    let id = format!("gen-{}", answer.charge.input_tokens);
-    if request.stream {
+    let id = shared.desk.charge(&user, answer.charge);
+    let mut response = if request.stream {
         stream(shared, request, &answer, &id, fault == Some(Fault::CutStream))
     } else {
         let body = answer.body(request, settings.dialect, &id);
@@ -206,7 +218,35 @@ async fn complete(shared: &Shared, request: &answer::Request) -> Response<Body> 
         } else {
             json_answer(StatusCode::OK, &body)
         }
+    };
+    if settings.dialect == Dialect::OpenRouter
+        && let Ok(name) = header::HeaderValue::try_from(id)
+    {
+        response.headers_mut().insert("x-generation-id", name);
     }
+    response
+}
+
+/// The settings of a workspace; the one named `private` keeps nothing.
+fn settings(workspace: &str) -> Response<Body> {
+    let settings = json!({ "data": {
+        "id": workspace, "is_observability_io_logging_enabled": workspace != "private",
+        "is_observability_broadcast_enabled": false, "is_data_discount_logging_enabled": false,
+    } });
+    json_answer(StatusCode::OK, &settings)
+}
+
+/// The bill of one answer, as the router tells it afterwards.
+fn generation(shared: &Shared, query: &str) -> Response<Body> {
+    let name = query.strip_prefix("id=").unwrap_or_default();
+    let Some(charge) = shared.desk.generation(name) else {
+        return refusal(StatusCode::NOT_FOUND, "no such generation");
+    };
+    let told = json!({ "data": {
+        "id": name, "total_cost": number(charge.cost), "is_byok": false,
+        "native_tokens_prompt": charge.input_tokens, "native_tokens_completion": charge.output_tokens,
+    } });
+    json_answer(StatusCode::OK, &told)
 }
 
 fn stream(

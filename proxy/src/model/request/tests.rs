@@ -3,12 +3,20 @@ use assay_core::phase::EgressPhase;
 use super::*;
 use crate::fixture;
 
-fn judge_with(body: &str, change: impl FnOnce(&mut Purse, &mut Upstream)) -> Result<Judged, Refusal> {
+fn judge_for(
+    api: Api,
+    body: &str,
+    change: impl FnOnce(&mut Purse, &mut Upstream),
+) -> Result<Judged, Refusal> {
     let assignment = fixture::assignment();
     let mut purse = assignment.purses[&EgressPhase::Agent].clone();
     let mut upstream = assignment.upstreams[0].clone();
     change(&mut purse, &mut upstream);
-    Sent::read(body.as_bytes())?.judge(&Policy::new(&assignment), &purse, &upstream)
+    Sent::read(api, body.as_bytes())?.judge(&Policy::new(&assignment), &purse, &upstream)
+}
+
+fn judge_with(body: &str, change: impl FnOnce(&mut Purse, &mut Upstream)) -> Result<Judged, Refusal> {
+    judge_for(Api::Chat, body, change)
 }
 
 fn judge(body: &str) -> Result<Judged, Refusal> {
@@ -20,8 +28,8 @@ fn with(fields: &str) -> String {
     format!(r#"{{"model":"test/small","messages":[{{"role":"user","content":"hi"}}],{fields}}}"#)
 }
 
-fn forwarded(judged: Judged, output_tokens: u64) -> serde_json::Value {
-    serde_json::from_slice(&judged.into_bytes(output_tokens)).unwrap()
+fn forwarded(judged: &Judged, output_tokens: u64) -> serde_json::Value {
+    serde_json::from_slice(&judged.to_bytes(output_tokens)).unwrap()
 }
 
 #[test]
@@ -32,7 +40,7 @@ fn a_plain_request_is_rebuilt_with_our_own_fields() {
     .unwrap();
     assert_eq!(judged.ask.output_tokens, 10);
     assert_eq!(
-        forwarded(judged, 9),
+        forwarded(&judged, 9),
         serde_json::json!({
             "model": "test/small",
             "messages": [{"role": "user", "content": "hi"}],
@@ -45,6 +53,7 @@ fn a_plain_request_is_rebuilt_with_our_own_fields() {
                 "allow_fallbacks": true,
                 "require_parameters": true,
                 "max_price": {"prompt": "1", "completion": "2", "request": "0"},
+                "zdr": true,
             },
         })
     );
@@ -61,7 +70,7 @@ fn the_other_dialect_asks_for_usage_and_has_its_own_limit() {
     )
     .unwrap();
     assert!(judged.stream && !judged.wants_usage && judged.ask.output_tokens == 30);
-    let body = forwarded(judged, 30);
+    let body = forwarded(&judged, 30);
     assert_eq!(body["stream_options"], serde_json::json!({"include_usage": true}));
     assert_eq!(
         (&body["max_completion_tokens"], &body["seed"]),
@@ -76,7 +85,7 @@ fn fallback_models_are_reserved_for_by_the_dearest() {
     assert_eq!(judged.ask.output_price.to_string(), "0.00002");
     assert_eq!(judged.ask.output_tokens, 4_000);
     assert_eq!(
-        forwarded(judged, 1)["models"],
+        forwarded(&judged, 1)["models"],
         serde_json::json!(["test/small", "test/large"])
     );
 }
@@ -98,7 +107,7 @@ fn a_conversation_with_tools_and_images_passes_unchanged() {
         "name": "look", "parameters": {"type": "object", "properties": {"z": {"type": "string"}, "a": {"type": "string"}}},
     }}]);
     let body = serde_json::json!({"model": "test/small", "messages": messages, "tools": tools, "tool_choice": "auto"});
-    let sent = forwarded(judge(&body.to_string()).unwrap(), 1);
+    let sent = forwarded(&judge(&body.to_string()).unwrap(), 1);
     assert_eq!((&sent["messages"], &sent["tools"]), (&messages, &tools));
 }
 
@@ -106,7 +115,7 @@ fn a_conversation_with_tools_and_images_passes_unchanged() {
 fn what_libraries_send_back_without_meaning_is_left_out() {
     let body = r#"{"model":"test/small","n":1,"stop":null,"messages":[{"role":"assistant","content":"x","annotations":[],
         "audio":null,"function_call":null,"refusal":null,"tool_calls":null}]}"#;
-    let sent = forwarded(judge(body).unwrap(), 1);
+    let sent = forwarded(&judge(body).unwrap(), 1);
     assert_eq!(
         sent["messages"],
         serde_json::json!([{"role": "assistant", "content": "x"}])
@@ -279,4 +288,114 @@ fn fallback_models_are_not_known_to_the_other_dialect() {
 fn thinking_needs_more_output_than_its_budget() {
     let judged = judge(&with(r#""reasoning":{"max_tokens":2000}"#)).unwrap();
     assert_eq!(judged.ask.least_output, 2_001);
+}
+
+#[test]
+fn a_router_may_choose_among_the_operators_providers_only() {
+    let judged = judge_with(
+        &with(r#""provider":{"only":["evil"],"zdr":false}"#),
+        |_, upstream| {
+            upstream.providers = ["azure".to_owned(), "openai".to_owned()].into();
+            upstream.zdr = false;
+        },
+    )
+    .unwrap();
+    let provider = &forwarded(&judged, 1)["provider"];
+    assert_eq!(provider["only"], serde_json::json!(["azure", "openai"]));
+    assert_eq!(
+        (provider.get("zdr"), &provider["data_collection"]),
+        (None, &"deny".into())
+    );
+}
+
+#[test]
+fn a_response_is_kept_by_nobody_and_limited_under_its_own_name() {
+    let body =
+        r#"{"model":"test/small","input":"hi","max_output_tokens":40,"metadata":{"a":"b"},"store":false}"#;
+    let openai = |_: &mut Purse, upstream: &mut Upstream| upstream.dialect = Dialect::OpenAi;
+    let sent = forwarded(&judge_for(Api::Responses, body, openai).unwrap(), 30);
+    let run = "01900000-0000-7000-8000-000000000002";
+    assert_eq!(
+        sent,
+        serde_json::json!({
+            "model": "test/small", "input": "hi", "stream": false, "store": false, "max_output_tokens": 30,
+            "user": run, "prompt_cache_key": run, "service_tier": "default",
+        })
+    );
+}
+
+#[test]
+fn a_message_with_tools_passes_unchanged_with_our_user_and_tier() {
+    let messages = serde_json::json!([
+        {"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}]},
+        {"role": "assistant", "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "tool_use", "id": "t1", "name": "look", "input": {"at": ["x"]}},
+        ]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "a cat"}]},
+    ]);
+    let tools = serde_json::json!([{"name": "look", "input_schema": {"type": "object"}}, {"type": "bash_20250124", "name": "bash"}]);
+    let body = serde_json::json!({
+        "model": "test/small", "messages": messages, "tools": tools, "max_tokens": 5_000, "system": "be brief",
+        "metadata": {"user_id": "me"}, "thinking": {"type": "enabled", "budget_tokens": 2_000},
+    });
+    let anthropic = |_: &mut Purse, upstream: &mut Upstream| upstream.dialect = Dialect::Anthropic;
+    let judged = judge_for(Api::Messages, &body.to_string(), anthropic).unwrap();
+    assert_eq!(judged.ask.least_output, 2_001);
+    let sent = forwarded(&judged, 4_000);
+    assert_eq!((&sent["messages"], &sent["tools"]), (&messages, &tools));
+    assert_eq!(
+        sent["metadata"]["user_id"],
+        "01900000-0000-7000-8000-000000000002"
+    );
+    assert_eq!(
+        (&sent["service_tier"], &sent["max_tokens"]),
+        (&"standard_only".into(), &4_000.into())
+    );
+}
+
+#[test]
+fn embeddings_reserve_their_input_alone_however_it_is_given() {
+    for input in [r#""hi""#, r#"["hi","ho"]"#, "[1,2,3]", "[[1,2],[3]]"] {
+        let body = format!(r#"{{"model":"test/small","input":{input}}}"#);
+        let judged = judge_for(Api::Embeddings, &body, |_, _| {}).unwrap();
+        assert_eq!(
+            (judged.ask.output_tokens, judged.ask.least_output),
+            (0, LEAST_OUTPUT)
+        );
+        assert!(judged.ask.input_tokens > 0);
+        assert!(forwarded(&judged, 0).get("max_tokens").is_none());
+    }
+}
+
+#[test]
+fn a_completion_without_a_limit_has_the_services_own() {
+    let judged = judge_for(
+        Api::Completions,
+        r#"{"model":"test/small","prompt":["once"]}"#,
+        |_, _| {},
+    )
+    .unwrap();
+    assert_eq!(judged.ask.output_tokens, 16);
+}
+
+#[test]
+fn counting_tokens_reserves_nothing() {
+    let body = r#"{"model":"test/small","messages":[{"role":"user","content":"hi"}]}"#;
+    let anthropic = |_: &mut Purse, upstream: &mut Upstream| upstream.dialect = Dialect::Anthropic;
+    let judged = judge_for(Api::CountTokens, body, anthropic).unwrap();
+    assert_eq!(judged.ask, Prices::ask_nothing());
+    assert_eq!(
+        forwarded(&judged, 0),
+        serde_json::from_str::<serde_json::Value>(body).unwrap()
+    );
+}
+
+#[test]
+fn a_fixed_seed_closes_the_apis_that_take_none() {
+    let seeded = |purse: &mut Purse, _: &mut Upstream| purse.seed = Some(7);
+    let body = r#"{"model":"test/small","input":"hi"}"#;
+    let refused = judge_for(Api::Responses, body, seeded).unwrap_err();
+    assert_eq!(refused.code, "api_not_allowed");
+    assert!(judge_for(Api::Embeddings, body, seeded).is_ok());
 }

@@ -1,0 +1,179 @@
+//! A model service that fails, cuts off, repeats our credential: what is tried again, what it costs, what gets through.
+
+use assay_core::{control::proxy::Switch, money::PicoUsd, phase::EgressPhase};
+use serde_json::{Value, json};
+
+use crate::{
+    chat,
+    model::Script,
+    world::{World, eventually},
+};
+
+async fn call(world: &World, fields: &Value) -> crate::world::Answer {
+    world
+        .plain_model()
+        .await
+        .post("/v1/chat/completions", &[], &chat(fields))
+        .await
+}
+
+#[tokio::test]
+async fn b9_a_passing_error_is_tried_again_and_the_workload_sees_the_good_answer() {
+    for status in [429, 500, 503, 529] {
+        let world = World::start(Script::flaky(2, status)).await;
+        let answer = call(&world, &json!({})).await;
+        assert_eq!(answer.status, 200, "{status}: {}", answer.text());
+        let ledger = world.settled_ledger().await;
+        assert_eq!(ledger.settled.to_string(), "0.00012");
+        assert_eq!((ledger.requests, ledger.answers), (1, 1));
+        assert_eq!((ledger.provider_errors, ledger.provider_failures), (2, 0));
+        assert!(!ledger.was_provider_down());
+        let log = world.control().signed_get("/v1/log?from=0").await.text();
+        assert_eq!(
+            log.matches("\"entry\":\"reserve\"").count(),
+            3,
+            "each try is reserved for"
+        );
+    }
+}
+
+#[tokio::test]
+async fn tries_end_and_their_last_error_is_passed_on_and_costs_nothing() {
+    for (status, tries, failures) in [(429, 4, 1), (500, 4, 1), (400, 1, 0), (401, 1, 1)] {
+        let world = World::start(Script::error(status)).await;
+        let answer = call(&world, &json!({})).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.json()["error"]["message"], "scripted error");
+        assert_eq!(world.model.requests().len(), tries);
+        let ledger = world.ledger().await;
+        assert_eq!(ledger.cost_max(), PicoUsd::ZERO);
+        assert_eq!(
+            (ledger.requests, ledger.provider_failures),
+            (1, failures),
+            "{status}"
+        );
+        assert_eq!(ledger.was_provider_down(), failures > 0, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn b10_a_service_that_hangs_up_is_tried_again_and_each_try_counts_as_perhaps_spent() {
+    let world = World::start(Script::hangup()).await;
+    let answer = call(&world, &json!({"max_tokens": 1_000})).await;
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["code"]),
+        (502, &json!("upstream_broken"))
+    );
+    let ledger = world.settled_ledger().await;
+    assert_eq!((world.model.requests().len(), ledger.provider_errors), (4, 4));
+    assert!(
+        ledger.unresolved >= "0.008".parse().unwrap(),
+        "{}",
+        ledger.unresolved
+    );
+    assert!(ledger.was_provider_down());
+}
+
+#[tokio::test]
+async fn b10_a_service_that_cannot_be_reached_costs_nothing() {
+    let world = World::with(Script::answer(1, 1), |assignment| {
+        // Nobody listens on the discard port.
+        assignment.upstreams[0].address = Some("127.0.0.1:9".parse().unwrap());
+    })
+    .await;
+    let answer = call(&world, &json!({})).await;
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["code"]),
+        (502, &json!("upstream_unreachable"))
+    );
+    let ledger = world.ledger().await;
+    assert_eq!((ledger.cost_max(), ledger.provider_errors), (PicoUsd::ZERO, 4));
+    assert!(ledger.was_provider_down());
+}
+
+#[tokio::test]
+async fn the_end_of_the_phase_ends_the_tries() {
+    let world = World::start(Script::error(503)).await;
+    let mut connection = world.plain_model().await;
+    connection
+        .send("POST", "/v1/chat/completions", &[], &chat(&json!({})))
+        .await;
+    eventually(async || world.model.requests().len() == 1).await;
+    let switch = Switch {
+        generation: 1,
+        phase: EgressPhase::Verify,
+        step: 0,
+    };
+    world.control().signed("POST", "/v1/phase", &switch).await;
+    let ledger = world.settled_ledger().await;
+    assert_eq!(
+        (ledger.provider_failures, world.model.requests().len() < 4),
+        (1, true)
+    );
+}
+
+#[tokio::test]
+async fn h3_a_stream_that_is_cut_is_perhaps_spent_until_the_router_tells_its_bill() {
+    let world = World::start(Script::cut()).await;
+    let answer = call(&world, &json!({"stream": true, "max_tokens": 1_000})).await;
+    assert!(!answer.text().contains("[DONE]"));
+    let ledger = world.settled_ledger().await;
+    assert_eq!((ledger.settled, ledger.provider_failures), (PicoUsd::ZERO, 1));
+    assert!(ledger.unresolved >= "0.002".parse().unwrap() && ledger.reconciling == 1);
+    world.model.go_on();
+    eventually(async || world.ledger().await.reconciling == 0).await;
+    let ledger = world.ledger().await;
+    assert_eq!(
+        (ledger.cost_min().to_string(), ledger.cost_max().to_string()),
+        ("0.0005".into(), "0.0005".into())
+    );
+    assert_eq!((ledger.input_tokens, ledger.output_tokens), (300, 100));
+    let log = world.control().signed_get("/v1/log?from=0").await.text();
+    let at = |entry: &str| log.find(&format!("\"entry\":\"{entry}\"")).unwrap();
+    assert!(at("answering") < at("unresolved") && at("unresolved") < at("reconcile"));
+}
+
+#[tokio::test]
+async fn f17_h_no_good_answer_repeats_the_credential() {
+    for stream in [false, true] {
+        let world = World::start(Script::leak()).await;
+        let answer = call(&world, &json!({"stream": stream})).await;
+        assert_eq!(answer.status, 200);
+        assert!(
+            !answer.text().contains("sk-real") && answer.text().contains("*******"),
+            "{}",
+            answer.text()
+        );
+        assert_eq!(answer.header("request-id"), None);
+        assert_eq!(world.settled_ledger().await.settled.to_string(), "0.00012");
+    }
+}
+
+#[tokio::test]
+async fn f17_h_no_error_repeats_the_credential() {
+    for status in [400, 403, 500] {
+        let world = World::start(Script::echo(status)).await;
+        let answer = call(&world, &json!({})).await;
+        assert_eq!(answer.status, status);
+        assert!(!answer.text().contains("sk-real"));
+    }
+}
+
+#[tokio::test]
+async fn connections_to_the_service_are_used_again_and_new_ones_resume_their_session() {
+    let world = World::start(Script::answer(100, 10)).await;
+    for _ in 0..5 {
+        assert_eq!(call(&world, &json!({})).await.status, 200);
+    }
+    assert_eq!((world.model.requests().len(), world.model.connections()), (5, 1));
+    let (whole, stream) = (json!({}), json!({"stream": true}));
+    let calls = [&whole, &stream, &whole].map(|fields| call(&world, fields));
+    for answer in futures_util::future::join_all(calls).await {
+        assert_eq!(answer.status, 200);
+    }
+    assert!(
+        world.model.connections() > 1,
+        "requests at the same time need connections of their own"
+    );
+    assert_eq!(world.model.resumed(), world.model.connections() - 1);
+}
