@@ -10,8 +10,8 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
-    catalogue::Catalogue, config::Config, metrics::Metrics, objects::Objects, pending, seal::SealKey,
-    wake::Wake,
+    catalogue::Catalogue, config::Config, metrics::Metrics, objects::Objects, pending, privacy::Watch,
+    seal::SealKey, wake::Wake,
 };
 
 /// The shared parts.
@@ -33,6 +33,8 @@ pub struct App {
     pub commit: String,
     /// Defaults and maxima of limits, as recorded on attempts.
     pub limits: serde_json::Value,
+    /// Whether the workspaces of model routers keep what agents send.
+    pub privacy: Watch,
     /// Counters of this process.
     pub metrics: Metrics,
     /// A reading of the queue that is at most a second old.

@@ -28,6 +28,8 @@ use serde::Deserialize;
 /// models = ["openai/gpt-5-mini"]
 /// credential = "…"
 /// ```
+///
+/// `docs/MODELS.md` has an example of every field.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Catalogue {
@@ -104,8 +106,17 @@ impl Catalogue {
         Ok(frozen)
     }
 
-    /// The model services of a policy's models, each with these models only.
+    /// The model services of a policy's models, each with these models only, as a worker may know them.
     pub fn serving(&self, policy: &Policy) -> Vec<Upstream> {
+        let mut serving = self.asked_by(policy);
+        for upstream in &mut serving {
+            upstream.workspace = None;
+        }
+        serving
+    }
+
+    /// The model services of a policy's models, each with these models only.
+    pub fn asked_by(&self, policy: &Policy) -> Vec<Upstream> {
         let wanted: BTreeSet<&ModelSlug> = models(policy).collect();
         let narrow = |upstream: &Upstream| {
             let mut upstream = upstream.clone();
@@ -148,6 +159,7 @@ mod tests {
         dialect = "open_ai"
         models = ["a/priced", "a/zero", "a/unlisted"]
         credential = "key"
+        workspace = { id = "w", management_key = "mk" }
     "#;
 
     fn policy(model: &str) -> Policy {
@@ -171,6 +183,7 @@ mod tests {
         let catalogue: Catalogue = toml::from_str(FILE).unwrap();
         assert!(catalogue.serving(&Policy::default()).is_empty());
         let serving = catalogue.serving(&policy("a/priced"));
-        assert_eq!(serving[0].models.len(), 1);
+        assert_eq!((serving[0].models.len(), &serving[0].workspace), (1, &None));
+        assert!(catalogue.upstreams[0].workspace.is_some());
     }
 }

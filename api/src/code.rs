@@ -59,6 +59,8 @@ codes! {
     UnknownAgent = "unknown_agent", UNPROCESSABLE_ENTITY, "The agent does not exist.";
     PolicyInvalid = "policy_invalid", UNPROCESSABLE_ENTITY, "The policy contradicts itself; `detail` names the key.";
     ModelUnpriced = "model_unpriced", UNPROCESSABLE_ENTITY, "A model has no price or no service.";
+    WorkspaceNotPrivate = "workspace_not_private", UNPROCESSABLE_ENTITY, "A model router's workspace keeps or passes on what agents send.";
+    WorkspaceUnknown = "workspace_unknown", SERVICE_UNAVAILABLE, "A model router's workspace settings could not be read.";
     ValueMissing = "value_missing", UNPROCESSABLE_ENTITY, "A task needs a named value that was not given.";
     TooManyRuns = "too_many_runs", UNPROCESSABLE_ENTITY, "One evaluation may not have so many runs.";
     ScoreMissing = "score_missing", UNPROCESSABLE_ENTITY, "An attempt that completed has a score.";

@@ -20,6 +20,7 @@ pub mod observe;
 pub mod openapi;
 pub mod outcome;
 pub mod pending;
+pub mod privacy;
 pub mod refusal;
 pub mod routes;
 pub mod seal;

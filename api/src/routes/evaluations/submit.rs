@@ -33,7 +33,7 @@ use crate::{
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable characters, unique per tenant. The same key with the same body answers the first evaluation.")),
     request_body = NewEvaluation,
     responses((status = 200, body = Evaluation)),
-    extensions(("x-scopes" = json!(Submitter::SCOPES)), ("x-codes" = json!([Code::IdempotencyKeyReused, Code::PolicyInvalid, Code::ModelUnpriced, Code::UnknownAgent, Code::UnknownTaskSet, Code::NoTasks, Code::DuplicateTask, Code::UnknownTask, Code::ValueMissing, Code::TooManyRuns])))
+    extensions(("x-scopes" = json!(Submitter::SCOPES)), ("x-codes" = json!([Code::IdempotencyKeyReused, Code::PolicyInvalid, Code::ModelUnpriced, Code::WorkspaceNotPrivate, Code::WorkspaceUnknown, Code::UnknownAgent, Code::UnknownTaskSet, Code::NoTasks, Code::DuplicateTask, Code::UnknownTask, Code::ValueMissing, Code::TooManyRuns])))
 )]
 pub async fn submit(
     State(app): State<Shared>,
@@ -103,6 +103,7 @@ async fn check(app: &App, tenant: TenantId, new: NewEvaluation) -> Result<Submis
     new.policy.check().map_err(policy)?;
     let prices = app.catalogue.freeze(&new.policy);
     let prices = prices.map_err(|error| Refusal::new(Code::ModelUnpriced, error.to_string()))?;
+    app.privacy.check(&app.catalogue.asked_by(&new.policy)).await?;
     let agent = store::agents::find(&app.pool, tenant, new.agent).await?;
     if agent.is_none() {
         let detail = format!("agent {} does not exist", new.agent);
