@@ -71,7 +71,10 @@ pub(super) async fn image(
     };
     // Without its network a build cannot but fail: that says nothing about the Dockerfile.
     let whole = matches!(built, Ok(Ok(None))) || network.is_whole(engine).await?;
-    network.close(engine).await?;
+    // An engine that is slow to remove says nothing about the Dockerfile.
+    if let Err(error) = network.close(engine).await {
+        tracing::warn!(%error, "a build's sandbox stays for the end of its attempt");
+    }
     match built {
         Err(_) | Ok(Ok(Some(_))) if !whole => Err(Error::Unavailable {
             operation: "build",

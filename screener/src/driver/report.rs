@@ -115,7 +115,7 @@ impl<E: Engine> Driver<E> {
         let verifiers = (0..u32::try_from(steps).unwrap_or(0))
             .filter(separate)
             .map(Place::Verifier);
-        for place in [Place::Main].into_iter().chain(verifiers) {
+        for place in [Place::Main, Place::Build].into_iter().chain(verifiers) {
             let name = SandboxRef {
                 sandbox: derive::sandbox(self.assignment.attempt, place),
             };

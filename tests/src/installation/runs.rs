@@ -204,7 +204,7 @@ fn software(error: std::io::Error) -> Error {
 
 /// The longest that a run may take here.
 const PATIENCE: Duration = Duration::from_secs(240);
-/// The longest that a sandbox may outlive its run.
-const GONE: Duration = Duration::from_secs(10);
+/// The longest that a sandbox may outlive its run: what cannot be removed at once is the reconciler's, every 30 s.
+const GONE: Duration = Duration::from_secs(45);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
