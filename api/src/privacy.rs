@@ -53,15 +53,13 @@ impl Watch {
         let mut seen = self.0.lock().await;
         for upstream in upstreams {
             let known = seen.get(&upstream.host).filter(|known| known.is_fresh());
-            let result = match known {
-                Some(known) => known.result.clone(),
-                None => {
-                    let result = ask(upstream).await;
-                    let (at, kept) = (Instant::now(), result.clone());
-                    seen.insert(upstream.host.clone(), Seen { at, result: kept });
-                    result
-                }
-            };
+            if let Some(known) = known {
+                known.result.clone()?;
+                continue;
+            }
+            let result = ask(upstream).await;
+            let (at, kept) = (Instant::now(), result.clone());
+            seen.insert(upstream.host.clone(), Seen { at, result: kept });
             result?;
         }
         Ok(())

@@ -9,7 +9,7 @@
 //!   most that it can cost, so that what was billed lies between `cost_min` and `cost_max`.
 //!
 //! Never, in any class, is more billed than was granted.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 #[path = "money/process.rs"]
 mod process;
