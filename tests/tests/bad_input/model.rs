@@ -23,7 +23,7 @@ pub async fn a_service_that_answers_500(home: &Installation) {
     assert_eq!(account(&ended).cost_max(), PicoUsd::ZERO);
 }
 
-/// The service has charged, the bill never came: what was reserved counts as perhaps spent.
+/// The service has charged and the answer broke off: it counts as spent, or perhaps spent.
 pub async fn a_service_that_answers_half_a_body(home: &Installation) {
     let ended = asked(home, "ASSAY-FAULT-HALF-BODY", false).await;
     told(home, &ended, "broken: ").await;
@@ -55,7 +55,8 @@ pub async fn a_service_that_recovers(home: &Installation) {
         .unwrap();
     expect(&ended, Cause::Completed, Some(1.0), &[]);
     let account = account(&ended);
-    assert_eq!((account.requests, account.provider_errors), (2, 1));
+    assert_eq!(account.requests, 2);
+    assert!(account.provider_errors > 0);
     assert!(account.settled > PicoUsd::ZERO);
     assert_eq!(account.unresolved, PicoUsd::ZERO);
 }
@@ -75,21 +76,15 @@ async fn told(home: &Installation, ended: &Ended, words: &str) {
     let said = home.output(ended, Phase::Agent, Stream::Stdout).await.unwrap();
     let said = String::from_utf8_lossy(&said);
     assert!(said.contains(words), "{said}");
-    expect(
-        ended,
-        Cause::ProviderDown,
-        None,
-        &["no model request was answered"],
-    );
+    let words = ["the model service failed 1 requests", "and answered 0"];
+    expect(ended, Cause::ProviderDown, None, &words);
 }
 
+/// Nothing is held any more, and what may have been charged is in the account.
 fn perhaps_spent(ended: &Ended) {
     let account = account(ended);
-    assert_eq!(
-        (account.settled, account.reserved),
-        (PicoUsd::ZERO, PicoUsd::ZERO)
-    );
-    assert!(account.unresolved > PicoUsd::ZERO, "{account:?}");
+    assert_eq!(account.reserved, PicoUsd::ZERO, "{account:?}");
+    assert!(account.cost_max() > PicoUsd::ZERO, "{account:?}");
 }
 
 fn account(ended: &Ended) -> Ledger {
