@@ -11,12 +11,32 @@ use super::{
     living::{Ports, facts, ports, sandbox as living_sandbox},
     place::{Placed, Wanted, place, start},
     pod::{Pod, Task},
+    remove,
     report::prove,
 };
 use crate::{Error, Sandbox, SandboxFiles, SandboxRef, SandboxSpec};
 
 /// A sandbox with all three containers.
+///
+/// An engine may choose the published ports when it creates a container and bind them when that starts. What took such a
+/// port in between keeps it, so the sandbox is made anew, with other ports.
 pub(super) async fn sandbox(engine: &Containers, spec: &SandboxSpec) -> Result<Sandbox, Error> {
+    let name = SandboxRef {
+        sandbox: spec.sandbox,
+    };
+    for _ in 0..PORT_TRIES {
+        match Box::pin(once(engine, spec)).await {
+            Err(error) if met_a_busy_port(&error) => {
+                tracing::warn!(%error, "a port was taken; creating the sandbox again");
+                remove::destroy(engine, name).await?;
+            }
+            done => return done,
+        }
+    }
+    Box::pin(once(engine, spec)).await
+}
+
+async fn once(engine: &Containers, spec: &SandboxSpec) -> Result<Sandbox, Error> {
     let pod = Pod {
         owner: &engine.owner,
         identity: Identity {
@@ -132,4 +152,29 @@ fn refuses_disk_limit(message: &str) -> bool {
     ["storage-opt", "storage opt", "pquota", "quota", "backingfs"]
         .iter()
         .any(|word| message.contains(word))
+}
+
+fn met_a_busy_port(error: &Error) -> bool {
+    matches!(error, Error::Refused { message, .. } | Error::Unavailable { message, .. }
+        if message.contains("address already in use"))
+}
+
+/// Sandboxes made anew because of a busy port.
+const PORT_TRIES: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_port_is_told_from_other_faults() {
+        let fault = |message: &str| Error::Unavailable {
+            operation: "attach to init",
+            message: message.to_owned(),
+        };
+        assert!(met_a_busy_port(&fault(
+            "cannot listen on the TCP port: listen tcp4 127.0.0.1:43963: bind: address already in use"
+        )));
+        assert!(!met_a_busy_port(&fault("no space left on device")));
+    }
 }
