@@ -1,6 +1,10 @@
 //! `assay-proxy selftest`: what it says without walls and behind them.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+};
 
 use assay_tests::stage::{Outcome, sandbox};
 use serde_json::Value;
@@ -25,7 +29,14 @@ fn rows(outcome: &Outcome, verdict: &str) -> BTreeSet<String> {
 #[test]
 fn the_self_test_finds_every_way_open_without_walls_and_none_behind_them() {
     let Some(open) = OPEN.take() else { return };
-    let program = sandbox::program("assay-proxy").unwrap();
+    // Where every user may start it: a build folder can lie beneath a home that only its owner enters.
+    let mut folder = tempfile::Builder::new();
+    let folder = folder
+        .permissions(Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    let program = folder.path().join("assay-proxy");
+    fs::copy(sandbox::program("assay-proxy").unwrap(), &program).unwrap();
     let run = [program.to_str().unwrap(), "selftest", "--json"];
     let outside = open.attack(None, &run).unwrap();
     println!("{}\n{}", outside.text, outside.errors);
