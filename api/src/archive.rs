@@ -4,6 +4,7 @@ use assay_core::{
     digest::{Digest, Hasher},
     id::TenantId,
 };
+use aws_sdk_s3::primitives::ByteStream;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::{app::App, code::Code, objects, refusal::Refusal};
@@ -21,16 +22,11 @@ pub struct Fetched {
 
 /// Fetches an archive by its digest.
 pub async fn fetch(app: &App, tenant: TenantId, digest: Digest) -> Result<Fetched, Refusal> {
-    let (body, kept) = if let Some(body) = app.objects.get(&objects::archive(tenant, digest)).await? {
-        (body, true)
-    } else {
-        let body = app.objects.get(&objects::incoming(tenant, digest)).await?;
-        let missing = || {
-            let detail = format!("{digest} was not uploaded; ask POST /v1/uploads where to put it");
-            Refusal::new(Code::NotUploaded, detail)
-        };
-        (body.ok_or_else(missing)?, false)
+    let missing = || {
+        let detail = format!("{digest} was not uploaded; ask POST /v1/uploads where to put it");
+        Refusal::new(Code::NotUploaded, detail)
     };
+    let (body, kept) = stored(app, tenant, digest).await?.ok_or_else(missing)?;
     let (file, size_bytes, found) = store_locally(app, body).await?;
     if found != digest {
         let detail = format!("the uploaded bytes are {found}, not {digest}; upload them again");
@@ -43,9 +39,26 @@ pub async fn fetch(app: &App, tenant: TenantId, digest: Digest) -> Result<Fetche
     })
 }
 
+/// The archive's bytes, and whether they are among the checked ones.
+async fn stored(
+    app: &App,
+    tenant: TenantId,
+    digest: Digest,
+) -> Result<Option<(ByteStream, bool)>, objects::Error> {
+    let checked = objects::archive(tenant, digest);
+    if let Some(body) = app.objects.get(&checked).await? {
+        return Ok(Some((body, true)));
+    }
+    if let Some(body) = app.objects.get(&objects::incoming(tenant, digest)).await? {
+        return Ok(Some((body, false)));
+    }
+    // A registration beside this one may have moved it in between.
+    Ok(app.objects.get(&checked).await?.map(|body| (body, true)))
+}
+
 async fn store_locally(
     app: &App,
-    mut body: aws_sdk_s3::primitives::ByteStream,
+    mut body: ByteStream,
 ) -> Result<(tempfile::NamedTempFile, u64, Digest), Refusal> {
     let file = tokio::task::spawn_blocking(tempfile::NamedTempFile::new).await;
     let file = file.map_err(|_| Refusal::internal())??;
