@@ -95,7 +95,7 @@ impl Setup {
 impl Installation {
     /// Starts everything.
     pub async fn start(setup: Setup) -> anyhow::Result<Self> {
-        let folder = folder()?;
+        let folder = crate::folder::open("assay-suite-")?;
         let docker = Docker::new(&setup.socket);
         let (model, upstreams) = model(&docker, folder.path()).await?;
         let postgres = Postgres::start(&postgres::programs(None)?, &folder.path().join("postgres")).await?;
@@ -170,16 +170,6 @@ impl Installation {
         self.postgres.stop().await;
         Ok(())
     }
-}
-
-/// A folder that the database's own user can enter.
-fn folder() -> anyhow::Result<tempfile::TempDir> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let folder = tempfile::Builder::new()
-        .prefix("assay-suite-")
-        .tempdir_in("/tmp")?;
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
-    Ok(folder)
 }
 
 /// The scripted service where sandboxes reach this machine, and the file that tells the API about it.

@@ -1,4 +1,5 @@
 //! The test kit and the end-to-end suites.
+mod folder;
 pub mod installation;
 pub mod model;
 pub mod processes;

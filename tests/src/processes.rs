@@ -64,7 +64,7 @@ pub struct Installation {
 impl Installation {
     /// Starts everything. `Err` with a reason that begins with `missing:` where this machine lacks something.
     pub async fn start(programs: &Programs) -> anyhow::Result<Self> {
-        let folder = folder()?;
+        let folder = crate::folder::open("assay-kill-")?;
         let (daemon, model, upstreams) = world(programs, folder.path()).await?;
         let postgres = Postgres::start(&postgres::programs(None)?, &folder.path().join("postgres")).await?;
         let objects = Objects::start(&folder.path().join("objects"), BUCKET).await?;
@@ -190,16 +190,6 @@ impl Installation {
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
-}
-
-/// A folder that the database's own user can enter.
-fn folder() -> anyhow::Result<tempfile::TempDir> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let folder = tempfile::Builder::new()
-        .prefix("assay-kill-")
-        .tempdir_in("/tmp")?;
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
-    Ok(folder)
 }
 
 /// The container daemon, and the model service where sandboxes reach this machine.
