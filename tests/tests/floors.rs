@@ -27,6 +27,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("sqlx", &["assay-api"]),
     ("aws-sdk-s3", &["assay-api"]),
     ("bollard", &["assay-engine"]),
+    ("kube", &["assay-engine"]),
+    ("k8s-openapi", &["assay-engine"]),
     ("axum", &["assay-api"]),
     ("utoipa", &["assay-api", "assay-core"]),
     (
