@@ -15,6 +15,8 @@ pub(crate) struct Counters {
     pub(crate) memory_peak: u64,
     /// Kills for memory.
     pub(crate) oom_kills: u64,
+    /// Processes that the kernel refused to make because there were too many.
+    pub(crate) refused_forks: u64,
 }
 
 /// The files of this container's cgroup.
@@ -54,7 +56,16 @@ impl Cgroup {
             cpu_us: cpu_us.unwrap_or(0),
             memory_peak: memory_peak.unwrap_or(0),
             oom_kills: oom_kills.unwrap_or(0),
+            refused_forks: self.refused_forks(),
         }
+    }
+
+    /// How often a process was refused at the container's limit. A bomb may burn out between two looks at the tasks; this
+    /// count stays.
+    pub(crate) fn refused_forks(&self) -> u64 {
+        self.keyed("", "pids.events", "max")
+            .or_else(|| self.keyed("pids", "pids.events", "max"))
+            .unwrap_or(0)
     }
 
     /// Memory that cannot be given back, in percent of the limit; `None` without a limit.

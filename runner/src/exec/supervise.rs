@@ -126,7 +126,7 @@ impl Watched {
                 Ok(reason) = stop.wait_for(Option::is_some) => return (*reason, None),
                 () = &mut deadline => return (Some(Outcome::Timeout), None),
                 _ = look.tick() => {
-                    if self.runner.cgroup.tasks() >= self.runner.config.max_pids {
+                    if self.too_many_tasks() {
                         return (Some(Outcome::PidLimit), None);
                     }
                     if self.runner.cgroup.memory_percent().is_some_and(|percent| percent >= MEMORY_PERCENT) {
@@ -135,6 +135,11 @@ impl Watched {
                 }
             }
         }
+    }
+
+    fn too_many_tasks(&self) -> bool {
+        let cgroup = &self.runner.cgroup;
+        cgroup.tasks() >= self.runner.config.max_pids || cgroup.refused_forks() > self.before.refused_forks
     }
 
     async fn ask_to_end(&self, pid: i32, exit: &mut oneshot::Receiver<Exit>) -> Option<Exit> {
