@@ -146,6 +146,7 @@ fn open_namespace(descriptor: RawFd) -> Result<Option<File>, Error> {
 }
 
 fn prepare_process() -> Result<(), Error> {
+    sys::default_signals();
     call("start a session", setsid().map(drop))?;
     // The kernel should take the workload first when memory ends. Some sandboxes refuse to be told.
     drop(fs::write("/proc/self/oom_score_adj", "1000"));

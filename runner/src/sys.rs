@@ -1,10 +1,10 @@
-//! The one module with `unsafe`: the raw system call that loads a filter.
+//! The one module with `unsafe`: the raw system calls that load a filter and reset signals.
 //!
 //! The library's own loader sets `no_new_privs` first, which would break `su` and every setuid file of an image. A
 //! process that holds `CAP_SYS_ADMIN` in its user namespace may load a filter without it.
 #![expect(
     unsafe_code,
-    reason = "seccomp(2) has no safe wrapper that leaves no_new_privs alone"
+    reason = "seccomp(2) has no safe wrapper that leaves no_new_privs alone; a handler is unsafe, the default is not"
 )]
 
 use nix::errno::Errno;
@@ -33,4 +33,13 @@ pub(crate) fn load_filter(program: &BpfProgram) -> nix::Result<()> {
         )
     };
     Errno::result(answer).map(drop)
+}
+
+/// Gives every signal its default action. What ignores a signal passes that on to all that it executes.
+pub(crate) fn default_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: no handler is installed, and nobody else runs in this process. The kernel refuses SIGKILL, SIGSTOP and
+        // what the C library keeps for itself; none of them can be ignored.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
