@@ -16,6 +16,7 @@ mod live;
 mod pack;
 mod prepare;
 mod report;
+mod retar;
 mod setup;
 mod shell;
 mod spec;

@@ -17,6 +17,7 @@ use super::{
     bundle::{DIFF, REFUSAL},
     execute::Job,
     live::{Collected, Live},
+    retar::Destinations,
 };
 use crate::{
     evidence::{Evidence, PatchState},
@@ -76,13 +77,26 @@ impl<E: Engine> Driver<E> {
             }
             Collected::Here(manifest) => {
                 let any = manifest.entries.iter().any(|entry| entry.kind == EntryKind::File);
-                if any {
-                    self.store(&self.step_name("artifacts.tar"), "application/x-tar", &file)
-                        .await?;
+                if !any {
+                    return Ok(());
                 }
-                Ok(())
+                let file = match Destinations::of(&artifacts, &workdir) {
+                    Some(destinations) => self.moved(&file, destinations).await?,
+                    None => file,
+                };
+                self.store(&self.step_name("artifacts.tar"), "application/x-tar", &file)
+                    .await
             }
         }
+    }
+
+    /// The collection with every artifact at its destination.
+    async fn moved(&self, file: &Path, destinations: Destinations) -> Result<PathBuf, Halt> {
+        let moved = self.folder.join("destinations.tar");
+        super::retar::copy(file, &moved, 0, move |path| destinations.of_entry(path))
+            .await
+            .map_err(super::fetch::local(&moved))?;
+        Ok(moved)
     }
 
     async fn collect_diff(&mut self, live: &Live) -> Result<Vec<Evidence>, Halt> {

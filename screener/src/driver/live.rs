@@ -249,28 +249,6 @@ fn read_entry(tar: &Path, wanted: &str, most: usize) -> io::Result<Option<Vec<u8
     Ok(None)
 }
 
-/// Copies a collection without its manifest, to be unpacked in another sandbox.
-pub(super) async fn without_manifest(from: &Path, into: &Path) -> io::Result<()> {
-    let (from, into) = (from.to_owned(), into.to_owned());
-    tokio::task::spawn_blocking(move || {
-        let mut archive = tar::Archive::new(io::BufReader::new(std::fs::File::open(from)?));
-        let mut copy = tar::Builder::new(io::BufWriter::new(std::fs::File::create(into)?));
-        for entry in archive.entries()?.skip(1) {
-            let mut entry = entry?;
-            let path = entry.path()?.into_owned();
-            let mut header = entry.header().clone();
-            if let Some(target) = entry.link_name()?.filter(|_| header.entry_type().is_symlink()) {
-                copy.append_link(&mut header, path, target)?;
-            } else {
-                copy.append_data(&mut header, path, &mut entry)?;
-            }
-        }
-        io::Write::flush(&mut copy.into_inner()?)
-    })
-    .await
-    .map_err(io::Error::other)?
-}
-
 /// Fifteen seconds in all: most bills are known by then, and the others count at their most.
 const MOST_WAITS: u32 = 30;
 const BETWEEN_WAITS: Duration = Duration::from_millis(500);

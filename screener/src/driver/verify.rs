@@ -226,7 +226,7 @@ impl<E: Engine> Driver<E> {
     /// The carried tar without its manifest.
     async fn stripped(&self) -> Result<std::path::PathBuf, Halt> {
         let (from, into) = (self.folder.join("carried.tar"), self.folder.join("stripped.tar"));
-        super::live::without_manifest(&from, &into)
+        super::retar::copy(&from, &into, 1, str::to_owned)
             .await
             .map_err(super::fetch::local(&into))?;
         Ok(into)
