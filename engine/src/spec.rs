@@ -102,6 +102,13 @@ pub struct Evidence {
     pub gone: bool,
 }
 
+impl Evidence {
+    /// Everything is there and nothing has ended.
+    pub fn is_whole(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// How a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Death {

@@ -305,14 +305,26 @@ impl<E: Engine> Driver<E> {
             ) || matches!(item, Evidence::Ended(_, end) if end.outcome == assay_core::control::runner::Outcome::ProxyLost)
         });
         if let Some(live) = self.live.as_ref().filter(|_| doubtful) {
-            let asked = tokio::time::timeout(STATE_TIMEOUT, self.site.engine.evidence(&live.name())).await;
-            match asked {
+            match tokio::time::timeout(STATE_TIMEOUT, self.settled_state(live)).await {
                 Ok(Ok(state)) => seen.push(Evidence::Sandbox(state)),
                 Ok(Err(error)) => tracing::warn!(%error, "the engine does not know the sandbox's state"),
                 Err(_) => tracing::warn!("the engine does not answer"),
             }
         }
         seen
+    }
+
+    /// The state of a sandbox that stopped answering. A connection breaks before the engine has heard of the death behind
+    /// it, so one that still looks whole is asked about again for a while.
+    async fn settled_state(&self, live: &Live) -> Result<assay_engine::Evidence, assay_engine::Error> {
+        let began = tokio::time::Instant::now();
+        loop {
+            let state = self.site.engine.evidence(&live.name()).await?;
+            if !state.is_whole() || began.elapsed() > TELL_OF_DEATH {
+                return Ok(state);
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
     }
 
     fn time_left(&self) -> Duration {
@@ -339,3 +351,6 @@ const OUTPUT_PATIENCE: Duration = Duration::from_secs(150);
 /// Who cancels wants the sandbox gone, not the last line.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(3);
 const STATE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an engine may take to hear of a death.
+const TELL_OF_DEATH: Duration = Duration::from_secs(3);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
