@@ -18,7 +18,7 @@ def measure(built, sandbox_bin, socket, folder):
     bench = Bench(built, sandbox_bin, socket, folder)
     subprocess.run([bench.assay, "up", "--detach", "--slots", "8", "--sandbox-bin", sandbox_bin], env=bench.env, check=True, stdout=sys.stderr)
     try:
-        return bench.samples()
+        yield from bench.samples()
     finally:
         subprocess.run([bench.assay, "down", "--purge"], env=bench.env, check=False, stdout=sys.stderr)
 
@@ -35,12 +35,11 @@ class Bench:
             file.write(SEPARATE)
         self.evaluate("nop", 1)  # The image is built once; that is not what is measured.
         nops = [self.evaluate("nop", 1)[0] for _ in range(15)]
-        samples = {"nop_run_ms": [wall_ms(run) for run in nops]}
-        samples["oracle_runs_per_minute"] = [self.rate([]) for _ in range(10)]
-        samples["separate_runs_per_minute"] = [self.rate(["--policy", separate]) for _ in range(10)]
-        samples |= self.cancels(10)
-        samples["screener_idle_mib"] = [self.screener_idle()]
-        return samples
+        yield "nop_run_ms", [wall_ms(run) for run in nops]
+        yield "screener_idle_mib", [self.screener_idle()]
+        yield from self.cancels(10).items()
+        yield "oracle_runs_per_minute", [self.rate([]) for _ in range(10)]
+        yield "separate_runs_per_minute", [self.rate(["--policy", separate]) for _ in range(10)]
 
     def json(self, *words):
         text = subprocess.run([self.assay, "--json", *words], env=self.env, check=True, capture_output=True, text=True).stdout
@@ -83,7 +82,7 @@ class Bench:
 
     def screener_idle(self):
         """A screener of its own beside the installation, registered, with nothing to do."""
-        state = f"{self.folder}/state/default"
+        state = f"{self.folder}/state/local"
         key = f"{self.folder}/worker.key"
         with open(key, "w", encoding="utf-8") as file:
             file.write(read_json(f"{state}/installation.json")["worker_key"])
