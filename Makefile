@@ -3,7 +3,7 @@
 SANDBOX_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test bench fuzz lint sandbox
+.PHONY: help demo test bench bench-proxy fuzz lint sandbox
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 12
@@ -16,6 +16,9 @@ test: sandbox ## Run every test this machine can run; the others say what they l
 
 bench: sandbox ## Measure this machine: medians on the screen, raw JSON under target/bench
 	bench/run.sh
+
+bench-proxy: ## Measure the proxy beside nginx, haproxy, mitmproxy and LiteLLM; raw JSON under target/bench
+	bench/proxy/run.sh
 
 SECONDS ?= 60
 fuzz: ## Feed the proxy's parsers with mutated bytes, SECONDS for each
