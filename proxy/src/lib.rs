@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`run`], [`state`], [`serving`] | the life of the proxy: first, later, end |
 //! | [`listen`], [`accept`], [`phase`] | sockets, flows, generations |
-//! | [`hello`], [`route`], [`tls`], [`splice`] | captured TLS |
+//! | [`hello`], [`route`], [`tls`], [`splice`], [`relay`] | captured TLS |
 //! | [`http80`], [`dns`] | captured port 80 and DNS |
 //! | [`resolve`], [`address`], [`dial`] | our own look-ups and connections |
 //! | [`ca`] | the sandbox's certificates |
@@ -37,6 +37,7 @@ pub mod orig_dst;
 pub mod phase;
 pub mod rate;
 pub mod redirect;
+pub mod relay;
 pub mod resolve;
 pub mod route;
 pub mod run;
