@@ -1,6 +1,10 @@
 //! Takes the workload's connections and queries and hands each to its handler, under a cap on how many there are.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -85,7 +89,9 @@ impl Port {
 
 async fn accept(serving: &Arc<Serving>, listener: &TcpListener, port: Port, cap: &Arc<Semaphore>) {
     loop {
-        let Some(stream) = next(listener).await else {
+        let stream = next(listener).await;
+        serving.deaf.store(stream.is_none(), Ordering::Relaxed);
+        let Some(stream) = stream else {
             continue;
         };
         // Told at once, so they need no place; and the watch over the rules must get through whatever happens.

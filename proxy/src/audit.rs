@@ -124,8 +124,13 @@ impl Event {
     /// The name that was asked for.
     #[must_use]
     pub fn host(mut self, host: &(impl ToString + ?Sized)) -> Self {
-        self.line.host = Some(host.to_string());
+        self.set_host(host);
         self
+    }
+
+    /// The same, of an event that somebody else completes.
+    pub fn set_host(&mut self, host: &(impl ToString + ?Sized)) {
+        self.line.host = Some(host.to_string());
     }
 
     /// Where the workload's packet was going.
@@ -138,8 +143,13 @@ impl Event {
     /// Where the proxy connected to.
     #[must_use]
     pub fn dialled(mut self, address: Option<impl ToString>) -> Self {
-        self.line.dialled = address.map(|address| address.to_string());
+        self.set_dialled(address);
         self
+    }
+
+    /// The same, of an event that somebody else completes.
+    pub fn set_dialled(&mut self, address: Option<impl ToString>) {
+        self.line.dialled = address.map(|address| address.to_string());
     }
 
     /// Method and path, cut at 256 bytes; control characters cannot occur in either.
@@ -152,8 +162,13 @@ impl Event {
     /// The model.
     #[must_use]
     pub fn model(mut self, model: Option<impl ToString>) -> Self {
-        self.line.model = model.map(|model| model.to_string());
+        self.set_model(model);
         self
+    }
+
+    /// The same, of an event that somebody else completes.
+    pub fn set_model(&mut self, model: Option<impl ToString>) {
+        self.line.model = model.map(|model| model.to_string());
     }
 
     /// The HTTP status that the workload got.
@@ -209,7 +224,7 @@ struct Writer {
     denied: u64,
     broken: bool,
     buckets: BTreeMap<Kind, Bucket>,
-    counts: BTreeMap<(Kind, Decision, String), u64>,
+    counts: BTreeMap<(Kind, Decision), BTreeMap<String, u64>>,
 }
 
 impl Audit {
@@ -270,15 +285,15 @@ impl Audit {
     /// How often each decision was made, told or only counted.
     pub fn counted(&self) -> Vec<Counted> {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let counted = writer
-            .counts
-            .iter()
-            .map(|((kind, decision, reason), count)| Counted {
+        let counts = writer.counts.iter();
+        let counted = counts.flat_map(|((kind, decision), reasons)| {
+            reasons.iter().map(|(reason, count)| Counted {
                 kind: kind.name().to_owned(),
                 decision: *decision,
                 reason: reason.clone(),
                 count: *count,
-            });
+            })
+        });
         counted.collect()
     }
 
@@ -296,9 +311,11 @@ impl Audit {
 impl Writer {
     /// Reasons are words of this program, so there are few; the cap is for the day when one is not.
     fn count(&mut self, event: &Event) {
-        let key = (event.kind, event.line.decision, event.line.reason.clone());
-        if self.counts.len() < MOST_REASONS || self.counts.contains_key(&key) {
-            *self.counts.entry(key).or_default() += 1;
+        let reasons = self.counts.entry((event.kind, event.line.decision)).or_default();
+        if let Some(count) = reasons.get_mut(&event.line.reason) {
+            *count += 1;
+        } else if reasons.len() < MOST_REASONS {
+            reasons.insert(event.line.reason.clone(), 1);
         }
     }
 

@@ -4,7 +4,12 @@
 //! Clients do not apply name constraints to a trust anchor alike, hence the intermediate: every client that was tried
 //! refuses a leaf for another name or for an address below it.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use assay_core::egress::HostName;
 use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
@@ -20,6 +25,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 pub struct Authority {
     root_pem: String,
     configs: BTreeMap<HostName, Arc<ServerConfig>>,
+    made: Instant,
 }
 
 /// Why there is no authority.
@@ -52,12 +58,22 @@ impl Authority {
                 Ok((host.clone(), Arc::new(config)))
             })
             .collect::<Result<_, Error>>()?;
-        Ok(Self { root_pem, configs })
+        Ok(Self {
+            root_pem,
+            configs,
+            made: Instant::now(),
+        })
     }
 
     /// The public root, for the workload's trust store.
     pub fn root_pem(&self) -> &str {
         &self.root_pem
+    }
+
+    /// Do clients still take the certificates?
+    pub fn is_valid(&self) -> bool {
+        // They end with the begin of a day.
+        self.made.elapsed() < DAY * (VALID_DAYS - 1)
     }
 
     /// How to answer as a model host.
@@ -131,9 +147,12 @@ fn valid(now: Timestamp, name: &str) -> CertificateParams {
         date_time_ymd(i32::from(day.year()), part(day.month()), part(day.day()))
     };
     params.not_before = date(today.saturating_sub(2.days()));
-    params.not_after = date(today.saturating_add(30.days()));
+    params.not_after = date(today.saturating_add(i64::from(VALID_DAYS).days()));
     params
 }
+
+const VALID_DAYS: u32 = 30;
+const DAY: Duration = Duration::from_hours(24);
 
 #[cfg(test)]
 mod tests {

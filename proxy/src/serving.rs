@@ -1,6 +1,9 @@
 //! What all parts of a serving proxy share.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use assay_core::{
     clock::Clock,
@@ -54,6 +57,8 @@ pub struct Serving {
     pub redirect: Redirect,
     /// How long things took.
     pub waits: Waits,
+    /// The last attempt to take a connection of the workload failed, e.g. for want of descriptors.
+    pub deaf: AtomicBool,
     /// Random at start; told by `/healthz` and to the watch over the packet rules.
     pub boot: String,
 }
@@ -110,6 +115,7 @@ impl Serving {
             memory: Arc::new(Semaphore::new(MEMORY_KIB)),
             redirect: Redirect::default(),
             waits: Waits::default(),
+            deaf: AtomicBool::new(false),
             boot: boot_id,
         };
         let started = Event::allow(Kind::Control, assignment.phase, "started");
@@ -146,6 +152,12 @@ impl Serving {
         }
         if self.audit.is_broken() {
             faults.push("audit_broken".to_owned());
+        }
+        if self.deaf.load(Ordering::Relaxed) {
+            faults.push("listener_failing".to_owned());
+        }
+        if !self.authority.is_valid() {
+            faults.push("certificates_expired".to_owned());
         }
         if self.resolver.is_silent() {
             faults.push("no_resolver".to_owned());

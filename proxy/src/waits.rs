@@ -17,6 +17,12 @@ pub enum Wait {
     Dial,
     /// The handshake with the workload on an opened host.
     Handshake,
+    /// A new connection to a model service, its handshake included.
+    ModelConnect,
+    /// The begin of a model service's answer, from the moment of the request.
+    FirstByte,
+    /// A whole model call, from its reservation to its bill, tries included.
+    ModelCall,
 }
 
 impl Wait {
@@ -25,6 +31,9 @@ impl Wait {
             Self::Hello => "hello",
             Self::Dial => "dial",
             Self::Handshake => "handshake",
+            Self::ModelConnect => "model_connect",
+            Self::FirstByte => "first_byte",
+            Self::ModelCall => "model_call",
         }
     }
 }

@@ -172,7 +172,8 @@ pub struct Metrics {
     pub decisions: Vec<Counted>,
     /// Connections of the workload that are open now.
     pub connections: u64,
-    /// Times in milliseconds, by what was waited for: `hello`, `dial`, `handshake`.
+    /// Times in milliseconds, by what was waited for: `hello`, `dial`, `handshake`, `model_connect`, `first_byte`,
+    /// `model_call`.
     pub waits: BTreeMap<String, Histogram>,
     /// The account.
     pub ledger: Ledger,
@@ -212,7 +213,9 @@ impl Default for Histogram {
 
 impl Histogram {
     /// The upper bounds, milliseconds.
-    pub const BOUNDS_MS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 30_000];
+    pub const BOUNDS_MS: [u64; 14] = [
+        1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 30_000, 120_000, 600_000,
+    ];
 
     /// Counts one.
     pub fn observe(&mut self, ms: u64) {
@@ -309,10 +312,10 @@ mod tests {
     #[test]
     fn a_histogram_counts_by_upper_bound() {
         let mut histogram = Histogram::default();
-        for ms in [0, 1, 2, 6, 30_000, 30_001] {
+        for ms in [0, 1, 2, 6, 600_000, 600_001] {
             histogram.observe(ms);
         }
-        assert_eq!(histogram.counts, [2, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
-        assert_eq!(histogram.sum_ms, 60_010);
+        assert_eq!(histogram.counts, [2, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(histogram.sum_ms, 1_200_010);
     }
 }

@@ -33,6 +33,7 @@ use crate::{
     audit::{Event, Kind},
     phase::Flow,
     serving::Serving,
+    waits::Wait,
 };
 
 /// Where a request came in.
@@ -81,11 +82,10 @@ struct Call {
     entrance: Entrance,
 }
 
-/// A request that is judged, and the event that tells about it.
+/// A request that is judged.
 struct Admitted {
     upstream: Arc<Upstream>,
     judged: Judged,
-    event: Event,
     memory: OwnedSemaphorePermit,
     silence: Duration,
 }
@@ -93,14 +93,15 @@ struct Admitted {
 impl Call {
     async fn handle(self, request: Request<Incoming>) -> Answer {
         let (parts, body) = request.into_parts();
-        let event = Event::deny(Kind::Model, self.flow.phase(), "").request(&parts.method, parts.uri.path());
+        let mut event =
+            Event::deny(Kind::Model, self.flow.phase(), "").request(&parts.method, parts.uri.path());
         let answered = match self.route(&parts) {
             Ok(Wanted::Models) => return answer::json(&self.models()),
             Ok(Wanted::Usage) => return answer::json(&self.usage()),
-            Ok(Wanted::Call(api)) => self.call(api, &parts, body, event).await,
-            Err(refusal) => Err((refusal, event)),
+            Ok(Wanted::Call(api)) => self.call(api, &parts, body, &mut event).await,
+            Err(refusal) => Err(refusal),
         };
-        answered.unwrap_or_else(|(refusal, event)| self.refuse(&refusal, event))
+        answered.unwrap_or_else(|refusal| self.refuse(&refusal, event))
     }
 
     fn refuse(&self, refusal: &Refusal, event: Event) -> Answer {
@@ -149,12 +150,11 @@ impl Call {
         api: Api,
         parts: &Parts,
         body: Incoming,
-        event: Event,
-    ) -> Result<Answer, (Refusal, Event)> {
+        event: &mut Event,
+    ) -> Result<Answer, Refusal> {
         let Admitted {
             upstream,
             judged,
-            event,
             memory,
             silence,
         } = self.judge(api, parts, body, event).await?;
@@ -167,18 +167,22 @@ impl Call {
             }
             None => Err(Denied::Book(shared::Denied::Refused(Refused::NoPurse))),
         };
-        let reservation = reserved.map_err(|denied| (denied.into(), event.clone()))?;
+        let reservation = reserved?;
         let (head, answered) = oneshot::channel();
         let exchange = Exchange {
             serving: Arc::clone(&self.serving),
             flow: Arc::clone(&self.flow),
             upstream,
             judged,
-            event: event.allowed("forwarded"),
+            event: event.clone().allowed("forwarded"),
             memory,
             silence,
         };
-        self.serving.exchanges.spawn(exchange.run(reservation, head));
+        let serving = Arc::clone(&self.serving);
+        self.serving.exchanges.spawn(async move {
+            let call = exchange.run(reservation, head);
+            serving.waits.measure(Wait::ModelCall, call).await;
+        });
         Ok(answered.await.unwrap_or_else(|_| {
             Refusal::provider("upstream_broken", "The model service broke the connection.").answer()
         }))
@@ -190,34 +194,27 @@ impl Call {
         api: Api,
         parts: &Parts,
         body: Incoming,
-        event: Event,
-    ) -> Result<Admitted, (Refusal, Event)> {
-        let told = |event: &Event| {
-            let event = event.clone();
-            move |refusal: Refusal| (refusal, event)
-        };
-        check_content(parts).map_err(told(&event))?;
-        let purse = self.purse().map_err(told(&event))?;
+        event: &mut Event,
+    ) -> Result<Admitted, Refusal> {
+        check_content(parts)?;
+        let purse = self.purse()?;
         let slot = self.serving.bodies.acquire().await;
-        let bytes = read(body).await.map_err(told(&event))?;
+        let bytes = read(body).await?;
         let kibibytes = u32::try_from(bytes.len() / 1024 + 1).unwrap_or(u32::MAX);
         let memory = Arc::clone(&self.serving.memory)
             .acquire_many_owned(kibibytes)
             .await;
-        let memory = memory.map_err(|_| (Refusal::policy("ending", "The proxy ends."), event.clone()))?;
-        let sent = Sent::read(api, &bytes).map_err(told(&event))?;
+        let memory = memory.map_err(|_| Refusal::policy("ending", "The proxy ends."))?;
+        let sent = Sent::read(api, &bytes)?;
         drop(bytes);
-        let event = event.model(sent.models().first());
-        let upstream = self.upstream(api, &sent, purse).map_err(told(&event))?;
-        let event = event.host(&upstream.host);
-        let judged = sent
-            .judge(&self.serving.policy, purse, &upstream)
-            .map_err(told(&event))?;
+        event.set_model(sent.models().first());
+        let upstream = self.upstream(api, &sent, purse)?;
+        event.set_host(&upstream.host);
+        let judged = sent.judge(&self.serving.policy, purse, &upstream)?;
         drop(slot);
         Ok(Admitted {
             upstream,
             judged,
-            event,
             memory,
             silence: Duration::from_millis(purse.silence_ms),
         })

@@ -5,7 +5,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use assay_core::{ledger::Fault, phase::EgressPhase, upstream::Upstream};
+use assay_core::{
+    ledger::{Bill, Fault},
+    phase::EgressPhase,
+    upstream::Upstream,
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -27,7 +31,7 @@ use super::{
     upstream,
     usage::Tally,
 };
-use crate::{account::Reservation, audit::Event, phase::Flow, serving::Serving};
+use crate::{account::Reservation, audit::Event, phase::Flow, serving::Serving, waits::Wait};
 
 /// A request for which money is reserved.
 pub struct Exchange {
@@ -103,12 +107,13 @@ impl Exchange {
         loop {
             let services = &self.serving.services;
             let mut connection = services
-                .connection(&self.serving.resolver, &self.upstream)
+                .connection(&self.serving.resolver, &self.serving.waits, &self.upstream)
                 .await
                 .map_err(|error| unreachable(&error))?;
-            self.event = self.event.clone().dialled(Some(connection.address));
+            self.event.set_dialled(Some(connection.address));
             reservation.mark_sent();
-            match timeout(self.silence, connection.send(request)).await {
+            let answered = timeout(self.silence, connection.send(request));
+            match self.serving.waits.measure(Wait::FirstByte, answered).await {
                 Ok(Ok(response)) => return Ok(Begun { response, connection }),
                 // An idle connection that had ended: as if nothing had been tried.
                 Ok(Err(Unanswered::Unsent(unsent))) => request = *unsent,
@@ -228,7 +233,10 @@ impl Exchange {
         let complete = reading
             .copy(&mut body, &mut reader, &secrets, |id| name.take(Some(id)))
             .await;
-        name.take(reading.tally().id.as_deref());
+        let bill = reading.tally().bill(complete, &self.judged.prices);
+        if bill.is_none() {
+            name.take(reading.tally().id.as_deref());
+        }
         let generation = name.taken;
         if complete {
             self.serving.services.keep(&self.upstream.host, connection);
@@ -243,8 +251,18 @@ impl Exchange {
             judged: self.judged,
             phase: self.flow.phase(),
             event,
+            generation,
         };
-        closing.book(reading.tally(), complete, reservation, generation);
+        closing.check_model(reading.tally());
+        let fault = if reading.tally().failed || !complete {
+            Fault::Provider
+        } else {
+            Fault::Nobody
+        };
+        match bill {
+            Some(bill) => closing.settle(bill, reservation, fault),
+            None => closing.unresolve(reservation, fault),
+        }
     }
 }
 
@@ -255,28 +273,24 @@ struct Closing {
     judged: Judged,
     phase: EgressPhase,
     event: Event,
+    /// The service's name of the answer, where it was written down.
+    generation: Option<String>,
 }
 
 impl Closing {
-    fn book(self, tally: &Tally, complete: bool, reservation: Reservation, generation: Option<String>) {
-        let fault = if tally.failed || !complete {
-            Fault::Provider
-        } else {
-            Fault::Nobody
-        };
-        self.check_model(tally);
-        if let Some(bill) = tally.bill(complete, &self.judged.prices) {
-            reservation.settle(bill, fault);
-            let tokens = (bill.input_tokens, bill.output_tokens);
-            self.serving.audit.write(self.event.bill(bill.cost, tokens));
-            return;
-        }
+    fn settle(self, bill: Bill, reservation: Reservation, fault: Fault) {
+        reservation.settle(bill, fault);
+        let tokens = (bill.input_tokens, bill.output_tokens);
+        self.serving.audit.write(self.event.bill(bill.cost, tokens));
+    }
+
+    fn unresolve(self, reservation: Reservation, fault: Fault) {
         let (id, amount) = (reservation.id(), reservation.amount());
         reservation.unresolve(fault);
         self.serving
             .audit
             .write(self.event.reason("unresolved").bill(amount, (0, 0)));
-        if let Some(generation) = generation {
+        if let Some(generation) = self.generation {
             let asking = self.serving.account.asking();
             let serving = Arc::clone(&self.serving);
             self.serving.exchanges.spawn(async move {
@@ -306,7 +320,7 @@ impl Closing {
     }
 }
 
-/// The service's name of an answer, written down once.
+/// The service's name of an answer, written down once, for the case that the bill has to be asked for.
 struct Name<'a> {
     upstream: &'a Upstream,
     reservation: &'a Reservation,

@@ -37,8 +37,10 @@ pub async fn run(serving: Arc<Serving>, upstream: Arc<Upstream>, id: u64, genera
 }
 
 async fn ask(serving: &Serving, upstream: &Upstream, request: Request<Body>) -> Option<Bill> {
-    let connection = serving.services.connection(&serving.resolver, upstream).await;
-    let mut connection = connection.ok()?;
+    let connection = serving
+        .services
+        .connection(&serving.resolver, &serving.waits, upstream);
+    let mut connection = connection.await.ok()?;
     let response = timeout(PATIENCE, connection.send(request)).await.ok()?.ok()?;
     if response.status() != StatusCode::OK {
         return None;

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     dial,
     resolve::{self, Resolver},
+    waits::{Wait, Waits},
 };
 
 /// How to reach each model service.
@@ -89,13 +90,19 @@ impl Services {
     }
 
     /// A connection to a service: one that is idle, or a new one.
-    pub async fn connection(&self, resolver: &Resolver, upstream: &Upstream) -> Result<Connection, Error> {
+    pub async fn connection(
+        &self,
+        resolver: &Resolver,
+        waits: &Waits,
+        upstream: &Upstream,
+    ) -> Result<Connection, Error> {
         if let Some(service) = self.0.get(&upstream.host)
             && let Some(connection) = service.idle.take().await
         {
             return Ok(connection);
         }
-        self.connect(resolver, upstream).await
+        let connected = self.connect(resolver, upstream);
+        waits.measure(Wait::ModelConnect, connected).await
     }
 
     /// Keeps a connection whose answer was read to its end for the next request to the same service.
