@@ -46,6 +46,7 @@ use crate::{
     output::{follow::Follower, ship::Shipper},
     platform::{self, Platform},
     row::Row,
+    sandboxes::Sandboxes,
 };
 
 /// What all attempts of a worker share.
@@ -62,6 +63,8 @@ pub struct Site<E> {
     pub resolvers: Vec<std::net::SocketAddr>,
     /// Defaults and maxima of limits.
     pub limits: LimitSettings,
+    /// The sums of what proxies counted.
+    pub sandboxes: Sandboxes,
 }
 
 /// What the worker's loops tell a driver.

@@ -14,6 +14,7 @@ pub mod outline;
 pub mod output;
 pub mod platform;
 pub mod row;
+pub mod sandboxes;
 mod worker;
 
 pub use config::Config;

@@ -82,6 +82,7 @@ where
         work_dir: config.work_dir.clone(),
         resolvers: config.resolvers.clone(),
         limits: registered.limits.clone(),
+        sandboxes: status.sandboxes(),
     };
     status.ready(true);
     let worker = Worker {

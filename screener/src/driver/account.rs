@@ -75,7 +75,7 @@ impl<E: Engine> Driver<E> {
             Place::Verifier(step) => (step, Sidecar::Verifier),
         };
         Follower::start(
-            &self.site.platform,
+            (&self.site.platform, &self.site.sandboxes),
             live.proxy(),
             (self.assignment.attempt, self.assignment.fence),
             stream,

@@ -1,4 +1,5 @@
-//! Carries what a proxy writes down, its audit and its write-ahead log, to the API while its sandbox lives.
+//! Carries what a proxy writes down, its audit and its write-ahead log, to the API while its sandbox lives, and what it
+//! counts into the worker's own metrics.
 //!
 //! Both are files that only grow, so the proxy is the buffer: they are read from the offset that is stored already, and
 //! nothing is ever left out. A worker that takes over goes on where the stored stream ends; a sandbox that is lost has
@@ -17,7 +18,10 @@ use assay_runtime::control::ProxyClient;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{Chunk, ship::store};
-use crate::platform::{Error, OutputPlace, Platform};
+use crate::{
+    platform::{Error, OutputPlace, Platform},
+    sandboxes::{Before, Meter, Sandboxes},
+};
 
 /// Follows one proxy. Dropping it stops that; what is stored stays.
 #[derive(Debug)]
@@ -29,7 +33,7 @@ pub struct Follower {
 impl Follower {
     /// Starts after what is stored already.
     pub fn start(
-        platform: &Platform,
+        (platform, sandboxes): (&Platform, &Sandboxes),
         proxy: Arc<ProxyClient>,
         (attempt, fence): (AttemptId, Fence),
         (step, sidecar): (u32, Sidecar),
@@ -50,8 +54,14 @@ impl Follower {
                 offset,
             }
         });
+        let before = if lanes.iter().any(|lane| lane.offset > 0) {
+            Before::AnotherWorker
+        } else {
+            Before::Nobody
+        };
+        let meter = sandboxes.meter(before);
         let finished = CancellationToken::new();
-        let follow = follow(platform.clone(), proxy, lanes, finished.clone());
+        let follow = follow(platform.clone(), proxy, lanes, meter, finished.clone());
         Self {
             task: AbortOnDropHandle::new(tokio::spawn(follow)),
             finished,
@@ -79,13 +89,18 @@ async fn follow(
     platform: Platform,
     proxy: Arc<ProxyClient>,
     mut lanes: [Lane; 2],
+    mut meter: Meter,
     finished: CancellationToken,
 ) -> Result<bool, Error> {
+    let mut rounds: u64 = 0;
     loop {
         let last = finished.is_cancelled();
         let mut complete = true;
         for lane in &mut lanes {
             complete &= catch_up(&platform, &proxy, lane).await?;
+        }
+        if last || rounds.is_multiple_of(METERED) {
+            read(&proxy, &mut meter).await;
         }
         if last {
             return Ok(complete);
@@ -95,6 +110,15 @@ async fn follow(
             () = finished.cancelled() => {}
             () = tokio::time::sleep(PERIOD) => {}
         }
+        rounds += 1;
+    }
+}
+
+/// A reading that fails is made up for by the next one.
+async fn read(proxy: &ProxyClient, meter: &mut Meter) {
+    match proxy.metrics().await {
+        Ok(metrics) => meter.read(metrics),
+        Err(error) => tracing::debug!(%error, "the proxy's metrics cannot be read for now"),
     }
 }
 
@@ -122,5 +146,7 @@ async fn catch_up(platform: &Platform, proxy: &ProxyClient, lane: &mut Lane) -> 
 
 /// A lost node loses at most so much.
 const PERIOD: Duration = Duration::from_millis(800);
+/// Rounds between two readings of the metrics.
+const METERED: u64 = 6;
 /// The API takes no larger ones.
 const CHUNK_BYTES: usize = 256 << 10;

@@ -12,7 +12,7 @@ use std::{
 
 use assay_runtime::serve::{Options, serve as serve_http};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use prometheus_client::{
@@ -22,7 +22,7 @@ use prometheus_client::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::driver::Ended;
+use crate::{driver::Ended, sandboxes::Sandboxes};
 
 /// What a worker tells about itself. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -34,19 +34,22 @@ struct Inner {
     registry: Registry,
     running: Gauge,
     ended: Family<Vec<(&'static str, &'static str)>, Counter>,
+    sandboxes: Sandboxes,
 }
 
 impl Default for Status {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("assay_screener");
+        let mut registry = Registry::with_prefix("assay");
+        let sandboxes = Sandboxes::default();
+        registry.register_collector(Box::new(sandboxes.clone()));
         let (running, ended) = (Gauge::default(), Family::default());
         registry.register(
-            "attempts_running",
+            "screener_attempts_running",
             "Attempts that are driven now",
             running.clone(),
         );
         registry.register(
-            "attempts_ended",
+            "screener_attempts_ended",
             "Attempts that are no longer driven here, by cause",
             ended.clone(),
         );
@@ -55,6 +58,7 @@ impl Default for Status {
             registry,
             running,
             ended,
+            sandboxes,
         }))
     }
 }
@@ -62,6 +66,11 @@ impl Default for Status {
 impl Status {
     pub(super) fn ready(&self, ready: bool) {
         self.0.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Where drivers add what the proxies of their sandboxes counted.
+    pub(super) fn sandboxes(&self) -> Sandboxes {
+        self.0.sandboxes.clone()
     }
 
     pub(super) fn began(&self) {
@@ -79,12 +88,14 @@ impl Status {
     }
 
     fn answer(&self, path: &str) -> Response<Full<Bytes>> {
+        let mut kind = "text/plain; charset=utf-8";
         let (status, text) = match path {
             "/healthz" => (StatusCode::OK, "ok".to_owned()),
             "/readyz" if self.0.ready.load(Ordering::Relaxed) => (StatusCode::OK, "ready".to_owned()),
             "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, "not registered".to_owned()),
             "/metrics" => {
                 let mut text = String::new();
+                kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
                 match encode(&mut text, &self.0.registry) {
                     Ok(()) => (StatusCode::OK, text),
                     Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
@@ -94,6 +105,8 @@ impl Status {
         };
         let mut response = Response::new(Full::from(text));
         *response.status_mut() = status;
+        let kind = HeaderValue::from_static(kind);
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response
     }
 }
