@@ -160,6 +160,9 @@ pub enum Command {
     /// Write and check agents
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// Check the record of a proxy's decisions
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// API keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -307,6 +310,24 @@ pub enum ContractName {
     Patch,
     /// A command that works in the task's folder.
     Command,
+}
+
+/// `audit …`.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Check that no line of an audit was changed, left out or put in, and that its end is there
+    Verify(AuditVerifyArgs),
+}
+
+/// `audit verify`.
+#[derive(Debug, Args)]
+pub struct AuditVerifyArgs {
+    /// The id of a run, whose stored audits are fetched, or a file
+    #[arg(value_name = "RUN|FILE")]
+    pub source: String,
+    /// An earlier attempt of the run, from 1; the last one by default
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub attempt: Option<u32>,
 }
 
 /// `key …`.

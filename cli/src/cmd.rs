@@ -1,6 +1,7 @@
 //! One module per command.
 
 mod agent;
+mod audit;
 mod cancel;
 mod check;
 mod doctor;
@@ -15,7 +16,7 @@ mod why;
 
 use crate::{
     api::Api,
-    args::{AgentCommand, Cli, Command, KeyCommand, TaskCommand},
+    args::{AgentCommand, AuditCommand, Cli, Command, KeyCommand, TaskCommand},
     error::Error,
     profile::{Places, Profile},
     screen::Screen,
@@ -72,6 +73,7 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Command::Task(TaskCommand::Init(args)) => task::init(&context, &args),
         Command::Agent(AgentCommand::Check(args)) => agent::check(&context, &args),
         Command::Agent(AgentCommand::Init(args)) => agent::init(&context, &args),
+        Command::Audit(AuditCommand::Verify(args)) => audit::verify(&context, &args).await,
         Command::Key(KeyCommand::Create(args)) => key::create(&context, &args).await,
         Command::Login(args) => key::login(&context, &args).await,
         Command::Doctor(args) => doctor::doctor(&context, &args).await,

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod archive;
+pub mod audit;
 pub mod cause;
 pub mod clock;
 pub mod control;

@@ -29,6 +29,27 @@ pub struct Policy {
     pub time: Time,
     /// How the work is verified.
     pub verifier: Verifier,
+    /// What happens when a proxy cannot write its audit.
+    #[serde(skip_serializing_if = "AuditDuty::is_default")]
+    pub audit: AuditDuty,
+}
+
+/// What happens when a proxy cannot write its audit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum AuditDuty {
+    /// It goes on, and its health says so.
+    #[default]
+    BestEffort,
+    /// Nothing is forwarded: each connection and request is in the audit before its first byte goes out.
+    Required,
+}
+
+impl AuditDuty {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The models of a run.

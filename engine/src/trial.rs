@@ -12,6 +12,7 @@ use assay_core::{
     digest::hex,
     id::{AttemptId, Fence, RunId, SandboxId},
     phase::EgressPhase,
+    policy::AuditDuty,
     upstream::Secret,
 };
 
@@ -59,6 +60,7 @@ pub fn files(sandbox: SandboxId, phase: EgressPhase, signer: &Signer) -> Sandbox
             resolvers: Vec::new(),
             fixed_addresses: BTreeMap::new(),
             extra_roots_pem: None,
+            audit: AuditDuty::default(),
         },
         runner: RunnerConfig {
             sandbox,

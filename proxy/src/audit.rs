@@ -1,211 +1,53 @@
 //! The audit: one JSON line per decision, each with the hash of the line before. No bodies, no secrets.
 //!
-//! A workload can cause decisions as fast as it likes, so denials and look-ups go through a token bucket per kind; what
-//! it holds back is counted and told by the next line of that kind. Above [`SOFT_BYTES`] only what the workload cannot
-//! repeat without limit is written: forwarded model calls, phases, control.
+//! A workload can cause decisions as fast as it likes, so denials and look-ups go through a token bucket per kind. What
+//! it holds back is counted by kind, decision and reason, and told by the next line of the same or at the end: nothing is
+//! lost but the details. Above [`SOFT_BYTES`] only what the workload cannot repeat without limit is told one by one:
+//! forwarded model calls, phases, control.
+
+mod bucket;
+mod event;
+mod segments;
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::{self, Write as _},
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
 use assay_core::{
+    audit::{AuditLine, BEGUN, CLOSED, Decision, FIRST, Totals},
     clock::Clock,
-    control::proxy::{AuditLine, Counted, Decision},
+    control::proxy::Counted,
     digest::Digest,
-    money::PicoUsd,
     phase::EgressPhase,
+    policy::AuditDuty,
+};
+
+use self::bucket::Bucket;
+pub use self::{
+    event::{Event, Kind},
+    segments::{Segments, Shelf, Sizes},
 };
 
 /// Size above which denials and look-ups are only counted.
 pub const SOFT_BYTES: u64 = 32 * 1024 * 1024;
 
-/// What a decision is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// A look-up.
-    Dns,
-    /// A connection to port 443.
-    Tls,
-    /// A request on port 80.
-    Http,
-    /// A connection to another port.
-    Tcp,
-    /// A model request.
-    Model,
-    /// A switch of the phase.
-    Phase,
-    /// The proxy's own life.
-    Control,
-}
+/// The audit cannot be written, and without it nothing is forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the audit cannot be written")]
+pub struct Unwritable;
 
-impl Kind {
-    /// The word in the audit.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Dns => "dns",
-            Self::Tls => "tls",
-            Self::Http => "http",
-            Self::Tcp => "tcp",
-            Self::Model => "model",
-            Self::Phase => "phase",
-            Self::Control => "control",
-        }
-    }
-}
-
-/// One decision, before it becomes a line.
-#[derive(Debug, Clone)]
-pub struct Event {
-    kind: Kind,
-    line: AuditLine,
-}
-
-impl Event {
-    /// Something was let through.
-    pub fn allow(kind: Kind, phase: EgressPhase, reason: &str) -> Self {
-        Self::new(kind, phase, Decision::Allow, reason)
-    }
-
-    /// Something was refused.
-    pub fn deny(kind: Kind, phase: EgressPhase, reason: &str) -> Self {
-        Self::new(kind, phase, Decision::Deny, reason)
-    }
-
-    fn new(kind: Kind, phase: EgressPhase, decision: Decision, reason: &str) -> Self {
-        Self {
-            kind,
-            line: AuditLine {
-                seq: 0,
-                time: String::new(),
-                phase,
-                kind: kind.name().to_owned(),
-                decision,
-                reason: reason.to_owned(),
-                host: None,
-                original: None,
-                dialled: None,
-                request: None,
-                model: None,
-                status: None,
-                cost: None,
-                tokens: None,
-                bytes: None,
-                count: None,
-                prev: String::new(),
-            },
-        }
-    }
-
-    /// What began as a denial is let through after all.
-    #[must_use]
-    pub fn allowed(mut self, reason: &str) -> Self {
-        self.line.decision = Decision::Allow;
-        self.reason(reason)
-    }
-
-    /// What began as let through is refused after all.
-    #[must_use]
-    pub fn denied(mut self, reason: &str) -> Self {
-        self.line.decision = Decision::Deny;
-        self.reason(reason)
-    }
-
-    /// Another stable code, when more is known.
-    #[must_use]
-    pub fn reason(mut self, reason: &str) -> Self {
-        reason.clone_into(&mut self.line.reason);
-        self
-    }
-
-    /// The name that was asked for.
-    #[must_use]
-    pub fn host(mut self, host: &(impl ToString + ?Sized)) -> Self {
-        self.set_host(host);
-        self
-    }
-
-    /// The same, of an event that somebody else completes.
-    pub fn set_host(&mut self, host: &(impl ToString + ?Sized)) {
-        self.line.host = Some(host.to_string());
-    }
-
-    /// Where the workload's packet was going.
-    #[must_use]
-    pub fn original(mut self, address: Option<impl ToString>) -> Self {
-        self.line.original = address.map(|address| address.to_string());
-        self
-    }
-
-    /// Where the proxy connected to.
-    #[must_use]
-    pub fn dialled(mut self, address: Option<impl ToString>) -> Self {
-        self.set_dialled(address);
-        self
-    }
-
-    /// The same, of an event that somebody else completes.
-    pub fn set_dialled(&mut self, address: Option<impl ToString>) {
-        self.line.dialled = address.map(|address| address.to_string());
-    }
-
-    /// Method and path, cut at 256 bytes; control characters cannot occur in either.
-    #[must_use]
-    pub fn request(mut self, method: &http::Method, path: &str) -> Self {
-        self.line.request = Some(format!("{method} {path}").chars().take(256).collect());
-        self
-    }
-
-    /// The model.
-    #[must_use]
-    pub fn model(mut self, model: Option<impl ToString>) -> Self {
-        self.set_model(model);
-        self
-    }
-
-    /// The same, of an event that somebody else completes.
-    pub fn set_model(&mut self, model: Option<impl ToString>) {
-        self.line.model = model.map(|model| model.to_string());
-    }
-
-    /// The HTTP status that the workload got.
-    #[must_use]
-    pub fn status(mut self, status: http::StatusCode) -> Self {
-        self.line.status = Some(status.as_u16());
-        self
-    }
-
-    /// What it cost, and tokens in and out.
-    #[must_use]
-    pub fn bill(mut self, cost: PicoUsd, tokens: (u64, u64)) -> Self {
-        self.line.cost = Some(cost);
-        self.line.tokens = Some(tokens);
-        self
-    }
-
-    /// Bytes up and down.
-    #[must_use]
-    pub fn bytes(mut self, up: u64, down: u64) -> Self {
-        self.line.bytes = Some((up, down));
-        self
-    }
-
-    /// Can a workload cause it again and again for nothing?
-    fn is_cheap(&self) -> bool {
-        match self.kind {
-            Kind::Phase | Kind::Control => false,
-            Kind::Dns | Kind::Tls | Kind::Http | Kind::Tcp => true,
-            Kind::Model => self.line.decision == Decision::Deny,
-        }
-    }
+impl Unwritable {
+    /// The stable code.
+    pub const CODE: &str = "audit_unavailable";
 }
 
 /// Writes the audit.
 pub struct Audit {
     clock: Arc<dyn Clock>,
+    duty: AuditDuty,
     writer: Mutex<Writer>,
 }
 
@@ -215,216 +57,286 @@ impl std::fmt::Debug for Audit {
     }
 }
 
+/// Decisions by kind, decision and reason. Counting a known one copies nothing.
+#[derive(Debug, Default)]
+struct Tallies(BTreeMap<(Kind, Decision), BTreeMap<String, u64>>);
+
+impl Tallies {
+    fn add(&mut self, kind: Kind, decision: Decision, reason: &str, count: u64) {
+        let reasons = self.0.entry((kind, decision)).or_default();
+        if let Some(sum) = reasons.get_mut(reason) {
+            *sum += count;
+        } else {
+            reasons.insert(reason.to_owned(), count);
+        }
+    }
+
+    /// Counts them no longer here.
+    fn take(&mut self, kind: Kind, decision: Decision, reason: &str) -> u64 {
+        let reasons = self.0.get_mut(&(kind, decision));
+        let sum = reasons.and_then(|reasons| reasons.get_mut(reason));
+        sum.map(std::mem::take).unwrap_or_default()
+    }
+
+    fn each(&self) -> impl Iterator<Item = (Kind, Decision, &str, u64)> {
+        let kinds = self.0.iter();
+        kinds.flat_map(|((kind, decision), reasons)| {
+            let reasons = reasons.iter().filter(|(_, sum)| **sum > 0);
+            reasons.map(|(reason, sum)| (*kind, *decision, reason.as_str(), *sum))
+        })
+    }
+}
+
 #[derive(Debug)]
 struct Writer {
-    file: File,
+    segments: Segments,
     seq: u64,
     prev: String,
-    bytes: u64,
-    denied: u64,
     broken: bool,
+    closed: bool,
     buckets: BTreeMap<Kind, Bucket>,
-    counts: BTreeMap<(Kind, Decision), BTreeMap<String, u64>>,
+    /// Decisions since the start.
+    counts: Tallies,
+    /// Decisions that no line tells yet.
+    held_back: Tallies,
+    /// Decisions that the lines so far tell.
+    told: Totals,
 }
 
 impl Audit {
-    /// Writes into an empty file.
-    pub fn new(file: File, clock: Arc<dyn Clock>) -> Self {
+    /// Writes into an empty stream.
+    pub fn new(segments: Segments, duty: AuditDuty, clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
+            duty,
             writer: Mutex::new(Writer {
-                file,
+                segments,
                 seq: 0,
-                prev: "0".repeat(64),
-                bytes: 0,
-                denied: 0,
+                prev: FIRST.to_owned(),
                 broken: false,
+                closed: false,
                 buckets: BTreeMap::new(),
-                counts: BTreeMap::new(),
+                counts: Tallies::default(),
+                held_back: Tallies::default(),
+                told: Totals::default(),
             }),
         }
     }
 
     /// Writes one line, or counts the decision towards a later one. A line that cannot be written is logged.
     pub fn write(&self, event: Event) {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if event.line.decision == Decision::Deny {
-            writer.denied += 1;
-        }
-        writer.count(&event);
+        let mut writer = self.lock();
         let cheap = event.is_cheap();
-        let count = if cheap {
-            let full = writer.bytes > SOFT_BYTES;
-            let bucket = writer.buckets.entry(event.kind).or_insert_with(Bucket::full);
-            let Some(count) = bucket.take(Instant::now(), full) else {
-                return;
-            };
-            count
-        } else {
-            1
-        };
-        let line = AuditLine {
-            seq: writer.seq + 1,
-            time: self.clock.now().to_string(),
-            count: (count > 1).then_some(count),
-            prev: writer.prev.clone(),
-            ..event.line
-        };
-        let appended = writer.append(&line);
-        writer.broken = appended.is_err();
-        if let Err(error) = appended {
-            tracing::error!(%error, "the audit cannot be written");
+        let Event { kind, line } = event;
+        let decision = line.decision;
+        writer.counts.add(kind, decision, &line.reason, 1);
+        if cheap && !writer.takes(kind) {
+            return writer.held_back.add(kind, decision, &line.reason, 1);
         }
+        let count = writer.held_back.take(kind, decision, &line.reason) + 1;
+        if let Err(line) = writer.tell(line, count, &*self.clock) {
+            writer.held_back.add(kind, decision, &line.reason, count);
+        }
+    }
+
+    /// Announces a decision before its first byte goes out, where the audit is required. Otherwise does nothing.
+    ///
+    /// # Errors
+    /// It cannot be written: nothing may be forwarded.
+    pub fn begin(&self, event: &Event) -> Result<(), Unwritable> {
+        if self.duty == AuditDuty::BestEffort {
+            return Ok(());
+        }
+        let Event { line, .. } = event.clone().allowed(BEGUN);
+        let told = self.lock().tell(line, 0, &*self.clock);
+        told.map_err(|_| Unwritable)
+    }
+
+    /// Tells what was held back, and ends the audit. Later decisions are only counted.
+    pub fn close(&self, phase: EgressPhase) {
+        let mut writer = self.lock();
+        if writer.closed {
+            return;
+        }
+        for (kind, decision, reason, count) in std::mem::take(&mut writer.held_back).each() {
+            let Event { line, .. } = Event::new(kind, phase, decision, reason);
+            if writer.tell(line, count, &*self.clock).is_err() {
+                tracing::error!(count, reason, "decisions are not in the audit");
+            }
+        }
+        let Event { mut line, .. } = Event::allow(Kind::Control, phase, CLOSED);
+        line.totals = Some(writer.told);
+        writer.closed = writer.tell(line, 1, &*self.clock).is_ok();
+    }
+
+    /// Bytes of the stream, see [`Segments::read`].
+    pub fn read(&self, from: u64, most: u64) -> io::Result<Option<Vec<u8>>> {
+        self.lock().segments.read(from, most)
     }
 
     /// Could the last line not be written?
     pub fn is_broken(&self) -> bool {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).broken
+        self.lock().broken
     }
 
     /// How often each decision was made, told or only counted.
     pub fn counted(&self) -> Vec<Counted> {
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = writer.counts.iter();
-        let counted = counts.flat_map(|((kind, decision), reasons)| {
-            reasons.iter().map(|(reason, count)| Counted {
-                kind: kind.name().to_owned(),
-                decision: *decision,
-                reason: reason.clone(),
-                count: *count,
-            })
+        let writer = self.lock();
+        let counted = writer.counts.each().map(|(kind, decision, reason, count)| Counted {
+            kind: kind.name().to_owned(),
+            decision,
+            reason: reason.to_owned(),
+            count,
         });
         counted.collect()
     }
 
     /// Bytes written.
     pub fn bytes(&self) -> u64 {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).bytes
+        self.lock().segments.end()
     }
 
     /// Decisions that refused something, told or only counted.
     pub fn denied(&self) -> u64 {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).denied
+        let writer = self.lock();
+        let denied = writer.counts.each().filter(|counted| counted.1 == Decision::Deny);
+        denied.map(|counted| counted.3).sum()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Writer {
-    /// Reasons are words of this program, so there are few; the cap is for the day when one is not.
-    fn count(&mut self, event: &Event) {
-        let reasons = self.counts.entry((event.kind, event.line.decision)).or_default();
-        if let Some(count) = reasons.get_mut(&event.line.reason) {
-            *count += 1;
-        } else if reasons.len() < MOST_REASONS {
-            reasons.insert(event.line.reason.clone(), 1);
+    /// May a decision that costs the workload nothing have a line of its own?
+    fn takes(&mut self, kind: Kind) -> bool {
+        let bucket = self.buckets.entry(kind).or_insert_with(Bucket::full);
+        bucket.take(Instant::now()) && self.segments.end() <= SOFT_BYTES
+    }
+
+    /// Writes a line that stands for `count` decisions; gives it back when it is not there.
+    fn tell(&mut self, line: AuditLine, count: u64, clock: &dyn Clock) -> Result<(), Box<AuditLine>> {
+        if self.closed {
+            return Err(Box::new(line));
+        }
+        let line = AuditLine {
+            seq: self.seq + 1,
+            time: clock.now().to_string(),
+            count: (count != 1).then_some(count),
+            prev: self.prev.clone(),
+            ..line
+        };
+        let appended = self.append(&line);
+        self.broken = appended.is_err();
+        match appended {
+            Ok(()) => {
+                self.told.add(line.decision, count);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(%error, "the audit cannot be written");
+                Err(Box::new(line))
+            }
         }
     }
 
     fn append(&mut self, line: &AuditLine) -> io::Result<()> {
         let mut json = serde_json::to_vec(line)?;
+        let hash = Digest::of(&json).hex();
         json.push(b'\n');
-        self.file.write_all(&json)?;
+        self.segments.append(&json)?;
         self.seq = line.seq;
-        self.prev = Digest::of(&json[..json.len() - 1]).hex();
-        self.bytes += json.len() as u64;
+        self.prev = hash;
         Ok(())
     }
 }
 
-/// Lets a burst through, then a trickle, and counts what it holds back.
-#[derive(Debug)]
-struct Bucket {
-    tokens: u32,
-    refilled: Option<Instant>,
-    held_back: u64,
-}
-
-impl Bucket {
-    fn full() -> Self {
-        Self {
-            tokens: BURST,
-            refilled: None,
-            held_back: 0,
-        }
-    }
-
-    /// How many decisions the next line stands for; `None` when there must be no line.
-    fn take(&mut self, now: Instant, closed: bool) -> Option<u64> {
-        let since = now.duration_since(*self.refilled.get_or_insert(now));
-        let fresh = u32::try_from(since.as_millis() / TRICKLE_MS).unwrap_or(u32::MAX);
-        if fresh > 0 {
-            self.tokens = self.tokens.saturating_add(fresh).min(BURST);
-            self.refilled = Some(now);
-        }
-        if closed || self.tokens == 0 {
-            self.held_back += 1;
-            return None;
-        }
-        self.tokens -= 1;
-        Some(1 + std::mem::take(&mut self.held_back))
-    }
-}
-
-const MOST_REASONS: usize = 256;
-const BURST: u32 = 500;
-const TRICKLE_MS: u128 = 100;
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use assay_core::clock::SystemClock;
+    use assay_core::{
+        audit::{Chain, End, Verdict},
+        clock::SystemClock,
+    };
 
     use super::*;
 
-    fn lines(path: &std::path::Path) -> Vec<String> {
-        std::fs::read_to_string(path)
-            .unwrap()
-            .lines()
-            .map(str::to_owned)
-            .collect()
+    const SMALL: Sizes = Sizes {
+        piece: 4_096,
+        kept: 1 << 20,
+    };
+
+    fn audit(folder: &std::path::Path, duty: AuditDuty, sizes: Sizes) -> Audit {
+        Audit::new(
+            Segments::create(folder, sizes).unwrap(),
+            duty,
+            Arc::new(SystemClock),
+        )
+    }
+
+    fn verdict(folder: &std::path::Path) -> Verdict {
+        let mut chain = Chain::default();
+        chain.push(&Shelf::open(folder).unwrap().whole().unwrap());
+        chain.finish()
     }
 
     #[test]
-    fn every_line_carries_the_hash_of_the_line_before() {
+    fn an_audit_in_many_pieces_is_one_chain_to_its_end() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("audit");
-        let audit = Audit::new(File::create(&path).unwrap(), Arc::new(SystemClock));
-        for reason in ["a", "b", "c"] {
-            audit.write(Event::deny(Kind::Dns, EgressPhase::Agent, reason).host("x.example"));
+        let audit = audit(folder.path(), AuditDuty::BestEffort, SMALL);
+        for at in 0..100 {
+            let host = format!("host-{at}.example");
+            audit.write(Event::allow(Kind::Tls, EgressPhase::Agent, "spliced").host(&host));
         }
-        let mut prev = "0".repeat(64);
-        for (seq, line) in (1..).zip(lines(&path)) {
-            let parsed: AuditLine = serde_json::from_str(&line).unwrap();
-            assert_eq!((parsed.seq, &parsed.prev), (seq, &prev));
-            prev = Digest::of(&line).hex();
-        }
-        assert_eq!(audit.denied(), 3);
-        assert_eq!(audit.bytes(), std::fs::metadata(&path).unwrap().len());
+        assert_eq!(verdict(folder.path()).end, End::Open);
+        audit.close(EgressPhase::Agent);
+        audit.close(EgressPhase::Agent);
+        audit.write(Event::deny(Kind::Phase, EgressPhase::Agent, "stale_generation"));
+        let verdict = verdict(folder.path());
+        assert_eq!((verdict.end, verdict.lines, verdict.broken), (End::Closed, 101, None));
+        assert!(std::fs::read_dir(folder.path()).unwrap().count() > 3);
+        assert_eq!(audit.bytes(), verdict.bytes);
     }
 
     #[test]
-    fn a_flood_of_denials_is_counted_and_what_matters_is_still_told() {
+    fn a_flood_is_sampled_and_every_decision_is_counted_in_the_chain() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("audit");
-        let audit = Audit::new(File::create(&path).unwrap(), Arc::new(SystemClock));
-        for _ in 0..10_000 {
-            audit.write(Event::deny(Kind::Dns, EgressPhase::Agent, "host_not_allowed"));
+        let audit = audit(folder.path(), AuditDuty::BestEffort, SMALL);
+        for at in 0..10_000 {
+            let reason = if at % 10 == 0 { "no_name" } else { "host_not_allowed" };
+            audit.write(Event::deny(Kind::Dns, EgressPhase::Agent, reason));
         }
         audit.write(Event::allow(Kind::Phase, EgressPhase::Verify, "switched"));
-        let lines = lines(&path);
-        assert!(lines.len() < 1_000, "{}", lines.len());
-        assert!(lines.last().unwrap().contains("switched"));
         assert_eq!(audit.denied(), 10_000);
+        audit.close(EgressPhase::Verify);
+        let verdict = verdict(folder.path());
+        assert!(verdict.lines < 1_000, "{}", verdict.lines);
+        assert_eq!(verdict.broken, None);
+        assert_eq!((verdict.decisions.denied, verdict.decisions.allowed), (10_000, 2));
     }
 
     #[test]
-    fn the_next_line_tells_how_many_were_held_back() {
-        let start = Instant::now();
-        let mut bucket = Bucket::full();
-        let told = (0..BURST + 7)
-            .filter(|_| bucket.take(start, false).is_some())
-            .count();
-        assert_eq!(told, usize::try_from(BURST).unwrap());
-        assert_eq!(bucket.take(start + Duration::from_secs(1), false), Some(8));
+    fn where_it_is_required_nothing_begins_that_it_cannot_tell() {
+        let folder = tempfile::tempdir().unwrap();
+        let tiny = Sizes { piece: 100, kept: 600 };
+        let audit = audit(folder.path(), AuditDuty::Required, tiny);
+        let event = Event::deny(Kind::Tls, EgressPhase::Agent, "").host("x.example");
+        let begun = (0..20).take_while(|_| audit.begin(&event).is_ok()).count();
+        assert!((1..20).contains(&begun) && audit.is_broken(), "{begun}");
+        audit.write(event.clone().denied(Unwritable::CODE));
+        let length = audit.bytes();
+        assert!(audit.read(length, 1).unwrap().unwrap().is_empty());
+        assert_eq!(audit.begin(&event), Ok(()), "there is room again");
+        audit.close(EgressPhase::Agent);
+        let counted = audit.counted();
+        assert_eq!((counted.len(), counted[0].count), (1, 1), "an announcement is no decision");
+    }
+
+    #[test]
+    fn nothing_is_announced_where_it_is_not_required() {
+        let folder = tempfile::tempdir().unwrap();
+        let audit = audit(folder.path(), AuditDuty::BestEffort, SMALL);
+        let event = Event::deny(Kind::Tls, EgressPhase::Agent, "");
+        assert_eq!((audit.begin(&event), audit.bytes()), (Ok(()), 0));
     }
 }

@@ -6,6 +6,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -171,6 +172,7 @@ impl Control {
         };
         let mut response = match (&parts.method, parts.uri.path()) {
             (&Method::POST, "/v1/probe") => probe(&body).await,
+            (&Method::POST, "/v1/close") => self.close().await,
             _ => self.answer(parts, &body),
         };
         let answered = std::mem::take(response.body_mut()).collect().await;
@@ -212,14 +214,31 @@ impl Control {
             (&Method::POST, "/v1/phase") => self.switch(body),
             (&Method::GET, "/v1/ledger") => json(&self.ledger()),
             (&Method::GET, "/v1/metrics") => json(&self.metrics()),
-            (&Method::GET, "/v1/log") => read(&self.state.log(), parts),
-            (&Method::GET, "/v1/audit") => read(&self.state.audit(), parts),
+            (&Method::GET, "/v1/log") => read(parts, |from| {
+                state::read_from(&self.state.log(), from, MOST_READ).map(Some)
+            }),
+            (&Method::GET, "/v1/audit") => read(parts, |from| self.audit(from)),
             (&Method::POST, "/v1/collected") => {
                 self.collected.cancel();
                 status(StatusCode::ACCEPTED)
             }
             _ => status(StatusCode::NOT_FOUND),
         }
+    }
+
+    fn audit(&self, from: u64) -> io::Result<Option<Vec<u8>>> {
+        match &self.role {
+            Role::Serving(serving) => serving.audit.read(from, MOST_READ),
+            Role::Reporting { .. } => self.state.audit()?.read(from, MOST_READ),
+        }
+    }
+
+    /// A later life has nothing to close.
+    async fn close(&self) -> Response<Full<Bytes>> {
+        if let Role::Serving(serving) = &self.role {
+            serving.close().await;
+        }
+        status(StatusCode::NO_CONTENT)
     }
 
     fn switch(&self, body: &[u8]) -> Response<Full<Bytes>> {
@@ -325,7 +344,8 @@ fn comes_from_here(stream: &TcpStream) -> bool {
     peer.ip() == local.ip() || peer.ip().to_canonical().is_loopback()
 }
 
-fn read(path: &std::path::Path, parts: &Parts) -> Response<Full<Bytes>> {
+/// A stretch of a stream, by the query's offset. `None` is what was forgotten.
+fn read(parts: &Parts, stretch: impl Fn(u64) -> io::Result<Option<Vec<u8>>>) -> Response<Full<Bytes>> {
     let from = parts
         .uri
         .query()
@@ -333,8 +353,9 @@ fn read(path: &std::path::Path, parts: &Parts) -> Response<Full<Bytes>> {
     let Some(from) = from.and_then(|from| from.parse().ok()) else {
         return status(StatusCode::BAD_REQUEST);
     };
-    match state::read_from(path, from, MOST_READ) {
-        Ok(bytes) => with_type(bytes, "application/jsonl"),
+    match stretch(from) {
+        Ok(Some(bytes)) => with_type(bytes, "application/jsonl"),
+        Ok(None) => status(StatusCode::GONE),
         Err(error) => {
             tracing::error!(%error, "a state file cannot be read");
             status(StatusCode::INTERNAL_SERVER_ERROR)

@@ -63,6 +63,9 @@ async fn answer(serving: &Serving, stage: Stage, request: Request<Incoming>, eve
         let message = format!("{host} is not allowed in this phase. Trying again is of no use.");
         return refuse(event, &Refusal::policy(reason, message));
     }
+    if serving.audit.begin(&event).is_err() {
+        return refuse(event, &Refusal::unwritable());
+    }
     let (stream, event) = match serving
         .waits
         .measure(Wait::Dial, dial::host(&serving.resolver, &host, 80))

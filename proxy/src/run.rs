@@ -171,8 +171,7 @@ async fn end(
 ) {
     stop.cancelled().await;
     if let Some(serving) = &serving {
-        serving.phases.close();
-        serving.exchanges.close();
+        serving.close().await;
     }
     if timeout(grace, collected.cancelled()).await.is_err() {
         tracing::warn!("nobody collected the ledger and the audit in time");
@@ -212,19 +211,20 @@ fn routed_families() -> Families {
 
 /// What a later life can tell: the account from the log, the refusals from the audit.
 fn report(state: &StateDir, identity: &Identity) -> (Ledger, EgressPhase) {
-    let text = |path: PathBuf| std::fs::read(path).unwrap_or_default();
-    let (log_bytes, audit_bytes) = (text(state.log()), text(state.audit()));
+    let log_bytes = std::fs::read(state.log()).unwrap_or_default();
+    let audit = state.audit().and_then(|audit| Ok((audit.whole()?, audit.end())));
+    let (audit_text, audit_bytes) = audit.unwrap_or_default();
     let mut book = Book::replay(&ledger::log::read(&log_bytes));
     book.close();
     let mut ledger = Ledger {
         log_bytes: log_bytes.len() as u64,
-        audit_bytes: audit_bytes.len() as u64,
+        audit_bytes,
         ..book.ledger()
     };
     let mut phase = identity.phase;
-    let lines = audit_bytes.split(|byte| *byte == b'\n');
+    let lines = audit_text.split(|byte| *byte == b'\n');
     for line in lines.filter_map(|line| serde_json::from_slice::<AuditLine>(line).ok()) {
-        let count = line.count.unwrap_or(1);
+        let count = line.decisions();
         if line.decision == Decision::Deny {
             ledger.denied += count;
             if line.kind == "model" {

@@ -1,8 +1,11 @@
 //! What all parts of a serving proxy share.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use assay_core::{
@@ -11,12 +14,12 @@ use assay_core::{
     egress::HostName,
 };
 use rustls::crypto::CryptoProvider;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     account::Account,
-    audit::{Audit, Event, Kind},
+    audit::{Audit, Event, Kind, Segments},
     ca::{self, Authority},
     dns::Families,
     log::Log,
@@ -78,10 +81,10 @@ pub enum Error {
 }
 
 impl Serving {
-    /// Sets everything up from an assignment and the two empty files of the state directory.
+    /// Sets everything up from an assignment, the empty log and the empty audit of the state directory.
     pub fn new(
         assignment: &ProxyAssignment,
-        files: (std::fs::File, std::fs::File),
+        files: (std::fs::File, Segments),
         families: Families,
         clock: &Arc<dyn Clock>,
         boot_id: String,
@@ -101,7 +104,7 @@ impl Serving {
                 &assignment.price_version,
                 Log::new(log, Arc::clone(clock)),
             )?),
-            audit: Audit::new(audit, Arc::clone(clock)),
+            audit: Audit::new(audit, assignment.audit, Arc::clone(clock)),
             resolver: Resolver::new(
                 assignment.resolvers.clone(),
                 assignment.fixed_addresses.clone(),
@@ -139,6 +142,16 @@ impl Serving {
         let event = Event::deny(Kind::Control, self.phases.current().stage.phase, "redirect_lost");
         self.audit.write(event);
         self.phases.close();
+    }
+
+    /// Serves nobody any more, and ends the audit once what is under way has told its bill or has had time to.
+    pub async fn close(&self) {
+        self.phases.close();
+        self.exchanges.close();
+        if timeout(LAST_BILLS, self.exchanges.wait()).await.is_err() {
+            tracing::warn!("a model service has not told a bill in time for the audit");
+        }
+        self.audit.close(self.phases.current().stage.phase);
     }
 
     /// What keeps it from serving well; stable codes.
@@ -185,6 +198,8 @@ impl Serving {
     }
 }
 
+/// Whole answers are read to their end although nobody waits for them; for the audit they need not come.
+const LAST_BILLS: Duration = Duration::from_secs(2);
 /// A body of 16 MiB takes some ten times that while it is judged.
 const BODIES: usize = 3;
 const MEMORY_KIB: usize = 48 * 1024;

@@ -2,7 +2,15 @@
 
 use tokio::net::TcpStream;
 
-use crate::{audit::Event, dial, phase::Flow, relay::Relay, serving::Serving, tls::Target, waits::Wait};
+use crate::{
+    audit::{Event, Unwritable},
+    dial,
+    phase::Flow,
+    relay::Relay,
+    serving::Serving,
+    tls::Target,
+    waits::Wait,
+};
 
 /// Dials, sends what was read already, and copies until one side ends or the phase does.
 pub async fn run(
@@ -14,6 +22,9 @@ pub async fn run(
     event: Event,
 ) {
     let (name, port) = target;
+    if serving.audit.begin(&event).is_err() {
+        return serving.audit.write(event.denied(Unwritable::CODE));
+    }
     let dialled = tokio::select! {
         biased;
         () = flow.cut() => return,

@@ -20,6 +20,8 @@ use assay_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{Segments, Shelf, Sizes};
+
 /// The files of the state directory.
 #[derive(Debug, Clone)]
 pub struct StateDir(PathBuf);
@@ -65,7 +67,7 @@ pub enum Life {
         /// The empty log.
         log: File,
         /// The empty audit.
-        audit: File,
+        audit: Segments,
     },
     /// It only reports.
     Later(Identity),
@@ -113,9 +115,9 @@ impl StateDir {
         self.0.join("ledger.jsonl")
     }
 
-    /// The audit.
-    pub fn audit(&self) -> PathBuf {
-        self.0.join("audit.jsonl")
+    /// The pieces of the audit.
+    pub fn audit(&self) -> io::Result<Shelf> {
+        Shelf::open(&self.0)
     }
 
     fn identity(&self) -> PathBuf {
@@ -131,7 +133,10 @@ impl StateDir {
         }
         let read = read_assignment(assignment)?;
         self.keep_identity(&read)?;
-        let audit = self.create(self.audit())?;
+        let audit = Segments::create(&self.0, Sizes::default()).map_err(|source| Error::State {
+            path: self.0.clone(),
+            source,
+        })?;
         let log = self.create(self.log())?;
         unlink(assignment);
         Ok(Life::First {

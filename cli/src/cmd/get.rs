@@ -33,16 +33,16 @@ pub(super) async fn get(context: &Context, args: &GetArgs) -> Result<(), Error> 
 
 /// What a proxy wrote down, as a file among the artifacts.
 #[derive(Debug, Serialize)]
-struct Stored {
-    name: String,
+pub(super) struct Stored {
+    pub(super) name: String,
     media_type: &'static str,
     size_bytes: u64,
     #[serde(skip)]
-    stream: Output,
+    pub(super) stream: Output,
 }
 
 impl Stored {
-    fn of(stream: Output) -> Option<Self> {
+    pub(super) fn of(stream: Output) -> Option<Self> {
         let Channel::Proxy(sidecar, record) = stream.channel else {
             return None;
         };

@@ -7,7 +7,8 @@
 //! | `POST /v1/phase` | [`Switch`] | [`Switched`] |
 //! | `GET /v1/ledger` | – | [`Ledger`] |
 //! | `GET /v1/log?from=N` | – | the write-ahead log's bytes from offset N, at most 1 MiB |
-//! | `GET /v1/audit?from=N` | – | the audit's bytes (JSON lines) from offset N, at most 1 MiB |
+//! | `GET /v1/audit?from=N` | – | the audit's bytes (JSON lines) from offset N, at most 1 MiB; what lies before N may be forgotten |
+//! | `POST /v1/close` | – | 204: nobody is served any more, and the audit has its last line |
 //! | `POST /v1/probe` | [`Probe`] | [`Probed`] |
 //! | `GET /v1/metrics` | – | [`Metrics`] |
 //! | `POST /v1/collected` | – | 202; after SIGTERM the proxy waits for this |
@@ -19,11 +20,13 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use serde::{Deserialize, Serialize};
 
 pub use super::ledger::Ledger;
+pub use crate::audit::{AuditLine, Decision};
 use crate::{
     egress::{Egress, HostName},
     id::{Fence, RunId, SandboxId},
     money::PicoUsd,
     phase::EgressPhase,
+    policy::AuditDuty,
     price::{ModelPrice, ModelSlug},
     upstream::{Secret, Upstream},
 };
@@ -64,6 +67,9 @@ pub struct ProxyAssignment {
     /// An extra root (PEM) for upstreams with a fixed address.
     #[serde(default)]
     pub extra_roots_pem: Option<String>,
+    /// What happens when the audit cannot be written.
+    #[serde(default)]
+    pub audit: AuditDuty,
 }
 
 /// What one phase may spend, and on what.
@@ -225,65 +231,6 @@ impl Histogram {
         }
         self.sum_ms = self.sum_ms.saturating_add(ms);
     }
-}
-
-/// One line of the audit: one decision. No bodies, no secrets.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AuditLine {
-    /// Counts from 1.
-    pub seq: u64,
-    /// RFC 3339, UTC.
-    pub time: String,
-    /// The egress phase.
-    pub phase: EgressPhase,
-    /// What was decided about: `dns`, `tls`, `http`, `tcp`, `model`, `phase`, `control`.
-    pub kind: String,
-    /// `allow` or `deny`.
-    pub decision: Decision,
-    /// A stable code.
-    pub reason: String,
-    /// The name that was asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    /// Where the workload's packet was going.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub original: Option<String>,
-    /// Where the proxy connected to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dialled: Option<String>,
-    /// Method and path, on opened hosts and port 80.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request: Option<String>,
-    /// The model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// The HTTP status that the workload got.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<u16>,
-    /// What it cost.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cost: Option<PicoUsd>,
-    /// Tokens in and out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tokens: Option<(u64, u64)>,
-    /// Bytes up and down.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bytes: Option<(u64, u64)>,
-    /// How many decisions this line stands for, when denials come too fast to be told one by one; one when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<u64>,
-    /// SHA-256 of the line before, hexadecimal.
-    pub prev: String,
-}
-
-/// Whether something was let through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Decision {
-    /// Let through.
-    Allow,
-    /// Refused.
-    Deny,
 }
 
 /// `GET /usage` on the workload's side: what it has left.

@@ -158,6 +158,9 @@ impl Call {
             memory,
             silence,
         } = self.judge(api, parts, body, event).await?;
+        if self.serving.audit.begin(&event).is_err() {
+            return Err((Refusal::unwritable(), event));
+        }
         let reserved = match judged.models.first() {
             Some(first) => {
                 self.serving

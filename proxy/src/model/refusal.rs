@@ -10,7 +10,7 @@ use super::{
     answer::{self, Answer},
     shape::{Fault, Misfit},
 };
-use crate::account::Denied;
+use crate::{account::Denied, audit::Unwritable};
 
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,12 @@ impl Refusal {
             message: message.into(),
             retryable: true,
         }
+    }
+
+    /// Without its line in the audit nothing is forwarded.
+    pub fn unwritable() -> Self {
+        let message = "The audit of this run cannot be written, so nothing is forwarded.";
+        Self::policy(Unwritable::CODE, message)
     }
 
     /// With another status.

@@ -71,6 +71,11 @@ impl ProxyClient {
             .await
     }
 
+    /// Lets it serve nobody any more and end its audit. Asked again it does nothing.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.call(Method::POST, "/v1/close", Bytes::new()).await.map(|_| ())
+    }
+
     /// Says that everything was fetched, so that it may end.
     pub async fn collected(&self) -> Result<(), Error> {
         self.call(Method::POST, "/v1/collected", Bytes::new())

@@ -20,13 +20,16 @@ impl<E: Engine> Driver<E> {
     pub(super) async fn last_uploads(&mut self) -> Result<Vec<Evidence>, Halt> {
         self.find_quietly().await;
         let cancelled = self.cause() == Some(Cause::Cancelled);
+        if let Some(live) = self.live.clone().filter(|_| !cancelled) {
+            // What it learns of bills is to be in the records.
+            live.at_rest().await;
+        }
         if let Some(records) = self.records.take() {
             let patience = if cancelled { READ_TIMEOUT } else { RECORDS_PATIENCE };
             self.finish_records(records, patience).await?;
         }
         if let Some(live) = self.live.clone() {
             self.account = self.row.memo.last.clone();
-            live.at_rest().await;
             match tokio::time::timeout(READ_TIMEOUT, self.agent_account(&live)).await {
                 Ok(Ok(_)) => self.ask_for_bills(&live).await,
                 Ok(Err(Halt::Lost)) => return Err(Halt::Lost),

@@ -113,6 +113,7 @@ impl Ingredients<'_> {
                 resolvers: self.resolvers.to_vec(),
                 fixed_addresses: BTreeMap::new(),
                 extra_roots_pem: None,
+                audit: self.assignment.policy.audit,
             },
             runner: RunnerConfig {
                 sandbox,

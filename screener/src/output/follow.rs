@@ -68,7 +68,7 @@ impl Follower {
         }
     }
 
-    /// Stores what is left, for at most `patience`. False where the proxy or the API did not answer until the end.
+    /// Lets the proxy end and stores what is left, for at most `patience`. False where the proxy or the API did not answer until the end.
     pub async fn finish(self, patience: Duration) -> Result<bool, Error> {
         self.finished.cancel();
         match tokio::time::timeout(patience, self.task).await {
@@ -95,6 +95,9 @@ async fn follow(
     let mut rounds: u64 = 0;
     loop {
         let last = finished.is_cancelled();
+        if last && let Err(error) = proxy.close().await {
+            tracing::debug!(%error, "the proxy does not end its audit");
+        }
         let mut complete = true;
         for lane in &mut lanes {
             complete &= catch_up(&platform, &proxy, lane).await?;
