@@ -58,6 +58,7 @@ codes! {
     UnknownTaskSet = "unknown_task_set", UNPROCESSABLE_ENTITY, "The task set does not exist.";
     UnknownAgent = "unknown_agent", UNPROCESSABLE_ENTITY, "The agent does not exist.";
     PolicyInvalid = "policy_invalid", UNPROCESSABLE_ENTITY, "The policy contradicts itself; `detail` names the key.";
+    RecordingMissing = "recording_missing", UNPROCESSABLE_ENTITY, "There is no recording of model calls to answer from.";
     ModelUnpriced = "model_unpriced", UNPROCESSABLE_ENTITY, "A model has no price or no service.";
     WorkspaceNotPrivate = "workspace_not_private", UNPROCESSABLE_ENTITY, "A model router's workspace keeps or passes on what agents send.";
     WorkspaceUnknown = "workspace_unknown", SERVICE_UNAVAILABLE, "A model router's workspace settings could not be read.";

@@ -4,6 +4,7 @@ use assay_core::{
     id::AttemptId,
     ledger::{Book, log},
     phase::EgressPhase,
+    recording::MOST_BYTES,
     wire::{
         channel::{Channel, Record},
         worker::Accounts,
@@ -12,6 +13,7 @@ use assay_core::{
 
 use crate::{
     app::App,
+    code::Code,
     objects,
     refusal::Refusal,
     store::{
@@ -61,6 +63,30 @@ pub async fn accounts(app: &App, attempt: AttemptId) -> Result<Accounts, Refusal
             .add(&book.ledger_of(|phase| phase == EgressPhase::Verify));
     }
     Ok(accounts)
+}
+
+/// The recordings of all proxies of an attempt, one after the other; nothing where none was made.
+pub async fn recording(app: &App, attempt: AttemptId) -> Result<Vec<u8>, Refusal> {
+    let mut all = Vec::new();
+    for stream in store::outputs::streams(&app.pool, attempt).await? {
+        let Channel::Proxy(_, Record::Recording) = stream.channel else {
+            continue;
+        };
+        let name = Name {
+            attempt,
+            step: stream.step,
+            channel: stream.channel,
+        };
+        let bytes = whole(app, name).await?;
+        // A proxy that died may have left half a line.
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        all.extend_from_slice(&bytes[..end]);
+        if all.len() as u64 > MOST_BYTES {
+            let detail = format!("the recordings of attempt {attempt} have more than {MOST_BYTES} bytes together");
+            return Err(Refusal::new(Code::RecordingMissing, detail));
+        }
+    }
+    Ok(all)
 }
 
 /// From the beginning to the first gap.

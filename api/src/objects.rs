@@ -301,6 +301,11 @@ pub fn archive(tenant: TenantId, digest: Digest) -> String {
     format!("archives/{tenant}/{}", digest.hex())
 }
 
+/// Key of a recording that later runs are answered from.
+pub fn recording(tenant: TenantId, digest: Digest) -> String {
+    format!("recordings/{tenant}/{}", digest.hex())
+}
+
 /// Key of an artifact. Its digest is part of it, so that a replaced one is another object.
 pub fn artifact(attempt: AttemptId, digest: Digest) -> String {
     format!("artifacts/{attempt}/{}", digest.hex())

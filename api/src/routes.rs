@@ -44,6 +44,7 @@ fn people() -> OpenApiRouter<Shared> {
         .routes(routes!(runs::list))
         .routes(routes!(runs::show))
         .routes(routes!(runs::cancel))
+        .routes(routes!(runs::keep_recording))
         .routes(routes!(keys::create))
 }
 

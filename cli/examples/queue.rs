@@ -279,6 +279,7 @@ impl Worker {
             ledger: Ledger::default(),
             verifier_ledger: Ledger::default(),
             usage: ResourceUse::default(),
+            replayed: false,
         };
         let url = format!("{}/v1/attempts/{}/report", self.base, assignment.attempt);
         let answer: Result<(), _> = self

@@ -256,6 +256,7 @@ pub(crate) mod tests {
             cost: PicoUsd::ZERO,
             tokens: 0,
             denied: 0,
+            replayed: false,
             worker: None,
             attempt: None,
             created_at: at,

@@ -268,8 +268,14 @@ mod tests {
     }
 
     fn good() -> Vec<String> {
-        let totals = Totals { allowed: 0, denied: 9 };
-        audit(&[("a", None), ("b", Some(7)), ("c", None), (CLOSED, None)], totals)
+        let totals = Totals {
+            allowed: 0,
+            denied: 9,
+        };
+        audit(
+            &[("a", None), ("b", Some(7)), ("c", None), (CLOSED, None)],
+            totals,
+        )
     }
 
     fn check(lines: &[String]) -> Verdict {
@@ -284,8 +290,17 @@ mod tests {
     #[test]
     fn a_whole_audit_is_whole() {
         let verdict = check(&good());
-        assert_eq!((verdict.broken, verdict.end, verdict.lines), (None, End::Closed, 4));
-        assert_eq!(verdict.decisions, Totals { allowed: 1, denied: 9 });
+        assert_eq!(
+            (verdict.broken, verdict.end, verdict.lines),
+            (None, End::Closed, 4)
+        );
+        assert_eq!(
+            verdict.decisions,
+            Totals {
+                allowed: 1,
+                denied: 9
+            }
+        );
     }
 
     #[test]
@@ -322,7 +337,10 @@ mod tests {
         let mut chain = Chain::default();
         chain.push(good()[0].as_bytes());
         assert_eq!(chain.finish().end, End::Torn);
-        let few = Totals { allowed: 0, denied: 3 };
+        let few = Totals {
+            allowed: 0,
+            denied: 3,
+        };
         let wrong = check(&audit(&[("a", None), (CLOSED, None)], few)).broken.unwrap();
         assert!(wrong.line == 2 && wrong.fault.contains("counts"), "{wrong:?}");
     }

@@ -21,6 +21,7 @@ pub mod phase;
 pub mod policy;
 pub mod price;
 pub mod problem;
+pub mod recording;
 pub mod reward;
 #[cfg(feature = "schema")]
 mod schema;

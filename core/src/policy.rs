@@ -32,6 +32,12 @@ pub struct Policy {
     /// What happens when a proxy cannot write its audit.
     #[serde(skip_serializing_if = "AuditDuty::is_default")]
     pub audit: AuditDuty,
+    /// What of the model calls is kept, beside what they cost.
+    #[serde(skip_serializing_if = "Recorded::is_default")]
+    pub record: Recorded,
+    /// The digest of a recording from which model calls are answered, instead of by the model services.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Digest>,
 }
 
 /// What happens when a proxy cannot write its audit.
@@ -44,6 +50,24 @@ pub enum AuditDuty {
     BestEffort,
     /// Nothing is forwarded: each connection and request is in the audit before its first byte goes out.
     Required,
+}
+
+/// What of the model calls is kept, beside what they cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Recorded {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Requests and answers with their bodies, without credentials.
+    Models,
+}
+
+impl Recorded {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl AuditDuty {

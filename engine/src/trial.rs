@@ -12,7 +12,7 @@ use assay_core::{
     digest::hex,
     id::{AttemptId, Fence, RunId, SandboxId},
     phase::EgressPhase,
-    policy::AuditDuty,
+    policy::{AuditDuty, Recorded},
     upstream::Secret,
 };
 
@@ -61,6 +61,8 @@ pub fn files(sandbox: SandboxId, phase: EgressPhase, signer: &Signer) -> Sandbox
             fixed_addresses: BTreeMap::new(),
             extra_roots_pem: None,
             audit: AuditDuty::default(),
+            record: Recorded::default(),
+            replay: None,
         },
         runner: RunnerConfig {
             sandbox,

@@ -293,7 +293,10 @@ mod tests {
         audit.close(EgressPhase::Agent);
         audit.write(Event::deny(Kind::Phase, EgressPhase::Agent, "stale_generation"));
         let verdict = verdict(folder.path());
-        assert_eq!((verdict.end, verdict.lines, verdict.broken), (End::Closed, 101, None));
+        assert_eq!(
+            (verdict.end, verdict.lines, verdict.broken),
+            (End::Closed, 101, None)
+        );
         assert!(std::fs::read_dir(folder.path()).unwrap().count() > 3);
         assert_eq!(audit.bytes(), verdict.bytes);
     }
@@ -303,7 +306,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let audit = audit(folder.path(), AuditDuty::BestEffort, SMALL);
         for at in 0..10_000 {
-            let reason = if at % 10 == 0 { "no_name" } else { "host_not_allowed" };
+            let reason = if at % 10 == 0 {
+                "no_name"
+            } else {
+                "host_not_allowed"
+            };
             audit.write(Event::deny(Kind::Dns, EgressPhase::Agent, reason));
         }
         audit.write(Event::allow(Kind::Phase, EgressPhase::Verify, "switched"));
@@ -318,7 +325,10 @@ mod tests {
     #[test]
     fn where_it_is_required_nothing_begins_that_it_cannot_tell() {
         let folder = tempfile::tempdir().unwrap();
-        let tiny = Sizes { piece: 100, kept: 600 };
+        let tiny = Sizes {
+            piece: 100,
+            kept: 600,
+        };
         let audit = audit(folder.path(), AuditDuty::Required, tiny);
         let event = Event::deny(Kind::Tls, EgressPhase::Agent, "").host("x.example");
         let begun = (0..20).take_while(|_| audit.begin(&event).is_ok()).count();
@@ -329,7 +339,11 @@ mod tests {
         assert_eq!(audit.begin(&event), Ok(()), "there is room again");
         audit.close(EgressPhase::Agent);
         let counted = audit.counted();
-        assert_eq!((counted.len(), counted[0].count), (1, 1), "an announcement is no decision");
+        assert_eq!(
+            (counted.len(), counted[0].count),
+            (1, 1),
+            "an announcement is no decision"
+        );
     }
 
     #[test]

@@ -217,6 +217,8 @@ impl Control {
             (&Method::GET, "/v1/log") => read(parts, |from| {
                 state::read_from(&self.state.log(), from, MOST_READ).map(Some)
             }),
+            (&Method::GET, "/v1/recording") => read(parts, |from| self.recording(from)),
+            (&Method::POST, "/v1/replay") => self.load(parts, body),
             (&Method::GET, "/v1/audit") => read(parts, |from| self.audit(from)),
             (&Method::POST, "/v1/collected") => {
                 self.collected.cancel();
@@ -230,6 +232,29 @@ impl Control {
         match &self.role {
             Role::Serving(serving) => serving.audit.read(from, MOST_READ),
             Role::Reporting { .. } => self.state.audit()?.read(from, MOST_READ),
+        }
+    }
+
+    /// Nothing where none is made.
+    fn recording(&self, from: u64) -> io::Result<Option<Vec<u8>>> {
+        match state::read_from(&self.state.recording(), from, MOST_READ) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(Vec::new())),
+            read => read.map(Some),
+        }
+    }
+
+    fn load(&self, parts: &Parts, piece: &[u8]) -> Response<Full<Bytes>> {
+        let from = parts.uri.query().and_then(|query| query.strip_prefix("from="));
+        let (Some(from), Role::Serving(serving)) = (from.and_then(|from| from.parse().ok()), &self.role)
+        else {
+            return status(StatusCode::BAD_REQUEST);
+        };
+        let Some(replay) = &serving.replay else {
+            return conflict("this run is not answered from a recording".to_owned());
+        };
+        match replay.load(from, piece) {
+            Ok(loaded) => json(&loaded),
+            Err(error) => conflict(error.to_string()),
         }
     }
 

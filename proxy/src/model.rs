@@ -4,7 +4,8 @@
 //! account), rebuilt with our own fields ([`own`]) and forwarded with our credential ([`exchange`], over [`pool`]); what
 //! fails by the service's fault is tried again ([`retry`]). The answer is passed on without our credential ([`scrub`])
 //! while its usage is read ([`usage`], [`sse`]), and the reservation is settled; a bill that was cut off is asked for
-//! afterwards ([`reconcile`]). [`api`] is the HTTP side of it, for opened TLS hosts and for the plain port alike.
+//! afterwards ([`reconcile`]). With the policy's consent calls are recorded ([`recorder`]); a run can be answered from a
+//! recording ([`replay`]). [`api`] is the HTTP side of it, for opened TLS hosts and for the plain port alike.
 
 pub mod answer;
 pub mod api;
@@ -13,11 +14,14 @@ pub mod exchange;
 pub mod fields;
 pub mod head;
 pub mod json;
+pub mod key;
 pub mod own;
 pub mod pool;
 pub mod reading;
 pub mod reconcile;
+pub mod recorder;
 pub mod refusal;
+pub mod replay;
 pub mod request;
 pub mod retry;
 pub mod scrub;

@@ -99,14 +99,9 @@ pub fn start(start: Start) -> Result<Running, Error> {
     let (collected, stop) = (CancellationToken::new(), CancellationToken::new());
     let boot = boot()?;
     let (identity, role, workload) = match life {
-        Life::First {
-            assignment,
-            log,
-            audit,
-        } => {
+        Life::First { assignment, files } => {
             let listeners = listen::Workload::open(&start.addresses)?;
             let bound = listeners.bound()?;
-            let files = (log, audit);
             let serving = Serving::new(&assignment, files, routed_families(), &start.clock, boot.clone())?;
             let serving = Arc::new(serving);
             let taking = stop.child_token();

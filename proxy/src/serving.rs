@@ -19,15 +19,20 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     account::Account,
-    audit::{Audit, Event, Kind, Segments},
+    audit::{Audit, Event, Kind},
     ca::{self, Authority},
     dns::Families,
     log::Log,
-    model::upstream::{self, Services},
+    model::{
+        recorder::Recorder,
+        replay::Replay,
+        upstream::{self, Services},
+    },
     phase::{Phases, Stale},
     redirect::Redirect,
     resolve::Resolver,
     route::Policy,
+    state::Files,
     waits::Waits,
 };
 
@@ -50,6 +55,10 @@ pub struct Serving {
     pub authority: Authority,
     /// Connections to the model services.
     pub services: Services,
+    /// Records model calls, where the policy consents.
+    pub recorder: Option<Arc<Recorder>>,
+    /// Answers model calls, where no service is to be dialled.
+    pub replay: Option<Replay>,
     /// Exchanges with model services, which outlive the connections that began them.
     pub exchanges: TaskTracker,
     /// Bodies of model requests that may be judged at the same time.
@@ -81,10 +90,10 @@ pub enum Error {
 }
 
 impl Serving {
-    /// Sets everything up from an assignment, the empty log and the empty audit of the state directory.
+    /// Sets everything up from an assignment and the empty files of the state directory.
     pub fn new(
         assignment: &ProxyAssignment,
-        files: (std::fs::File, Segments),
+        files: Files,
         families: Families,
         clock: &Arc<dyn Clock>,
         boot_id: String,
@@ -95,16 +104,20 @@ impl Serving {
             .iter()
             .map(|upstream| upstream.host.clone())
             .collect();
-        let (log, audit) = files;
+        let services = Services::new(assignment, &provider)?;
+        let recorder = files.recording.map(|file| {
+            let secrets = hosts.iter().map(|host| services.secrets(host)).collect();
+            Arc::new(Recorder::new(file, secrets, Arc::clone(clock)))
+        });
         let serving = Self {
             policy: Policy::new(assignment),
             phases: Phases::new(assignment.phase),
             account: Arc::new(Account::open(
                 &assignment.purses,
                 &assignment.price_version,
-                Log::new(log, Arc::clone(clock)),
+                Log::new(files.log, Arc::clone(clock)),
             )?),
-            audit: Audit::new(audit, assignment.audit, Arc::clone(clock)),
+            audit: Audit::new(files.audit, assignment.audit, Arc::clone(clock)),
             resolver: Resolver::new(
                 assignment.resolvers.clone(),
                 assignment.fixed_addresses.clone(),
@@ -112,7 +125,12 @@ impl Serving {
             ),
             families,
             authority: Authority::new(&hosts, clock.now(), &provider)?,
-            services: Services::new(assignment, &provider)?,
+            services,
+            recorder,
+            replay: assignment
+                .replay
+                .zip(files.replay)
+                .map(|(source, file)| Replay::new(source, file)),
             exchanges: TaskTracker::new(),
             bodies: Semaphore::new(BODIES),
             memory: Arc::new(Semaphore::new(MEMORY_KIB)),
@@ -171,6 +189,9 @@ impl Serving {
         }
         if !self.authority.is_valid() {
             faults.push("certificates_expired".to_owned());
+        }
+        if self.replay.as_ref().is_some_and(|replay| !replay.is_ready()) {
+            faults.push("replay_not_loaded".to_owned());
         }
         if self.resolver.is_silent() {
             faults.push("no_resolver".to_owned());

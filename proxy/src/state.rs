@@ -16,6 +16,7 @@ use assay_core::{
     control::proxy::ProxyAssignment,
     id::{Fence, RunId, SandboxId},
     phase::EgressPhase,
+    policy::Recorded,
     upstream::Secret,
 };
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,19 @@ impl Identity {
     }
 }
 
+/// What a serving proxy writes, all of it empty.
+#[derive(Debug)]
+pub struct Files {
+    /// The write-ahead log.
+    pub log: File,
+    /// The audit.
+    pub audit: Segments,
+    /// The recording, where one is made.
+    pub recording: Option<File>,
+    /// The recording to answer from, where there is one.
+    pub replay: Option<File>,
+}
+
 /// Which life this is.
 #[derive(Debug)]
 pub enum Life {
@@ -64,10 +78,8 @@ pub enum Life {
     First {
         /// What it serves.
         assignment: Box<ProxyAssignment>,
-        /// The empty log.
-        log: File,
-        /// The empty audit.
-        audit: Segments,
+        /// What it writes.
+        files: Files,
     },
     /// It only reports.
     Later(Identity),
@@ -120,6 +132,11 @@ impl StateDir {
         Shelf::open(&self.0)
     }
 
+    /// The recording; none where the policy does not consent.
+    pub fn recording(&self) -> PathBuf {
+        self.0.join("recording.jsonl")
+    }
+
     fn identity(&self) -> PathBuf {
         self.0.join("identity.json")
     }
@@ -137,12 +154,18 @@ impl StateDir {
             path: self.0.clone(),
             source,
         })?;
-        let log = self.create(self.log())?;
+        let wanted = |wanted: bool, path: PathBuf| wanted.then(|| self.create(path)).transpose();
+        let files = Files {
+            audit,
+            recording: wanted(read.record == Recorded::Models, self.recording())?,
+            replay: wanted(read.replay.is_some(), self.0.join("replay.jsonl"))?,
+            // Last: by it a later life is known.
+            log: self.create(self.log())?,
+        };
         unlink(assignment);
         Ok(Life::First {
             assignment: Box::new(read),
-            log,
-            audit,
+            files,
         })
     }
 
@@ -187,7 +210,7 @@ pub fn read_from(path: &Path, offset: u64, most: u64) -> io::Result<Vec<u8>> {
 /// Readable by the proxy's own user alone.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.write(true).mode(0o600);
+    options.read(true).write(true).mode(0o600);
     options
 }
 

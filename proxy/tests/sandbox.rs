@@ -7,6 +7,8 @@ mod apis;
 mod control;
 #[path = "sandbox/model.rs"]
 mod model;
+#[path = "sandbox/recorded.rs"]
+mod recorded;
 #[path = "sandbox/service.rs"]
 mod service;
 #[path = "sandbox/shapes.rs"]

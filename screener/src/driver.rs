@@ -15,6 +15,7 @@ mod journal;
 mod live;
 mod pack;
 mod prepare;
+mod replay;
 mod report;
 mod retar;
 mod setup;

@@ -288,6 +288,7 @@ async fn bury<E: Engine>(site: &Site<E>, attempt: AttemptId, fence: Fence) -> En
         ledger: Ledger::default(),
         verifier_ledger: Ledger::default(),
         usage: ResourceUse::default(),
+        replayed: false,
     };
     if let Err(error) = site.platform.report(attempt, &report).await {
         tracing::error!(%error, "the report did not arrive");

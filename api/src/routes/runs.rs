@@ -1,14 +1,18 @@
-//! `/v1/runs`: show, list, cancel.
+//! `/v1/runs`: show, list, cancel, keep a recording.
 
 use assay_core::{
+    digest::Digest,
     id::{EvaluationId, RunId, TenantId},
-    wire::people::{Page, Run},
+    wire::people::{Page, Recording, Run},
 };
 use axum::extract::State;
 
 use crate::{
     app::{App, Shared},
+    code::Code,
+    evidence,
     extract::{Id, Json, Paging, Query, Reader, Submitter},
+    objects,
     refusal::Refusal,
     routes::query,
     store::{self, runs::Filter},
@@ -86,4 +90,41 @@ pub async fn cancel(
     find(&app, caller.tenant, id).await?;
     tx.commit().await?;
     find(&app, caller.tenant, id).await
+}
+
+/// Keeps the recording of a run's last attempt under its digest, so that a policy can name it as `replay`. Done twice it is
+/// the same one.
+#[utoipa::path(
+    post,
+    path = "/v1/runs/{id}/recording",
+    tag = "runs",
+    operation_id = "keep_recording",
+    params(("id" = RunId, Path, description = "The run.")),
+    responses((status = 200, body = Recording)),
+    extensions(("x-scopes" = json!(Submitter::SCOPES)), ("x-codes" = json!([Code::RecordingMissing, Code::ObjectsUnavailable])))
+)]
+pub async fn keep_recording(
+    State(app): State<Shared>,
+    Submitter(caller): Submitter,
+    Id(id): Id<RunId>,
+) -> Result<Json<Recording>, Refusal> {
+    let Json(run) = find(&app, caller.tenant, id).await?;
+    let missing = |detail: String| Refusal::new(Code::RecordingMissing, detail);
+    let ended = run.finished_at.and(run.attempt);
+    let attempt = ended.ok_or_else(|| missing(format!("run {id} has not ended")))?;
+    let bytes = evidence::recording(&app, attempt).await?;
+    if bytes.is_empty() {
+        let detail = format!("run {id} recorded no model call; its policy must say record = \"models\"");
+        return Err(missing(detail));
+    }
+    let (digest, size_bytes) = (Digest::of(&bytes), bytes.len() as u64);
+    let key = objects::recording(caller.tenant, digest);
+    if app.objects.size(&key).await?.is_none() {
+        app.objects.put(&key, bytes.into()).await?;
+    }
+    Ok(Json(Recording {
+        digest,
+        size_bytes,
+        attempt,
+    }))
 }

@@ -29,6 +29,7 @@ struct Row {
     cost_pico: i64,
     tokens: i64,
     denied: i64,
+    replayed: bool,
     worker: Option<String>,
     last_attempt: Option<Uuid>,
     created_at: Timestamp,
@@ -64,6 +65,7 @@ impl TryFrom<Row> for Run {
             cost: PicoUsd::from_i64(row.cost_pico),
             tokens: count(row.tokens),
             denied: count(row.denied),
+            replayed: row.replayed,
             worker: row.worker.filter(|_| running),
             attempt: row.last_attempt.map(AttemptId),
             created_at: row.created_at.to_jiff(),
@@ -101,8 +103,9 @@ pub async fn page(pool: &PgPool, tenant: TenantId, filter: Filter, limit: i64) -
         Row,
         r#"SELECT r.id, r.evaluation AS "evaluation!", r.task, r.task_name, r.repeat, r.state, a.phase AS "phase?",
                   r.not_before, r.attempts, r.score, r.cause, r.detail, r.cost_pico, r.tokens, r.denied, r.worker,
-                  r.last_attempt, r.created_at, r.started_at, r.finished_at
+                  r.last_attempt, r.created_at, r.started_at, r.finished_at, p.body ? 'replay' AS "replayed!"
            FROM runs r LEFT JOIN attempts a ON a.id = r.last_attempt
+           JOIN evaluations e ON e.id = r.evaluation JOIN policies p ON p.digest = e.policy
            WHERE r.tenant = $1 AND r.kind = 'evaluation' AND ($2::uuid IS NULL OR r.id = $2)
              AND ($3::uuid IS NULL OR r.evaluation = $3) AND ($4::uuid IS NULL OR r.id > $4)
            ORDER BY r.id LIMIT $5"#,

@@ -137,6 +137,14 @@ async fn work(walk: &mut Walk<'_>, evaluation: &str) {
             .0
             .is_success()
     );
+    let recording = format!(
+        "output?fence={}&step=0&phase=proxy&stream=recording&offset=0",
+        held.fence
+    );
+    let (url, line) = (stage.at(1, &attempt(&recording)), b"{}\n".to_vec());
+    let bytes = Some(("application/octet-stream", line));
+    let sent = stage.send(url, Method::PUT, Some(&key), bytes).await;
+    assert!(sent.unwrap().0.is_success());
     walk.seen.insert("PUT /v1/attempts/{id}/output".to_owned());
     let accounts = attempt(&format!("accounts?fence={}", held.fence));
     walk.go(Method::GET, &accounts, &key, None).await;
@@ -175,6 +183,8 @@ async fn read(walk: &mut Walk<'_>, evaluation: &str) {
         walk.get(&format!("/v1/attempts/{attempt}{part}")).await;
     }
     let key = walk.stage.validator.clone();
+    walk.go(Method::POST, &format!("/v1/runs/{id}/recording"), &key, None)
+        .await;
     for path in [
         format!("/v1/runs/{id}/cancel"),
         format!("/v1/evaluations/{evaluation}/cancel"),

@@ -58,6 +58,7 @@ pub fn report(assignment: &Assignment, cause: Cause) -> Report {
         ledger: Ledger::default(),
         verifier_ledger: Ledger::default(),
         usage: ResourceUse::default(),
+        replayed: false,
     }
 }
 

@@ -118,7 +118,9 @@ fn ending(attempt: Option<&Attempt>) -> Ending {
     use assay_core::cause::Cause;
     match attempt.map(|attempt| (attempt.finished_at, attempt.cause)) {
         Some((None, _)) => Ending::NotYet,
-        Some((_, Some(Cause::Lost | Cause::ProxyLost | Cause::SandboxLost | Cause::Cancelled))) => Ending::Lost,
+        Some((_, Some(Cause::Lost | Cause::ProxyLost | Cause::SandboxLost | Cause::Cancelled))) => {
+            Ending::Lost
+        }
         Some(_) | None => Ending::Told,
     }
 }
@@ -156,7 +158,10 @@ impl Findings {
         let Some(report) = &attempt.report else {
             return;
         };
-        let told = report.ledger.audit_bytes.saturating_add(report.verifier_ledger.audit_bytes);
+        let told = report
+            .ledger
+            .audit_bytes
+            .saturating_add(report.verifier_ledger.audit_bytes);
         let stored: u64 = self.audits.iter().map(|audit| audit.verdict.bytes).sum();
         if stored < told {
             self.faults.push(format!(
@@ -165,7 +170,8 @@ impl Findings {
             ));
         }
         if self.audits.is_empty() {
-            self.notes.push("the attempt had no proxy, or it never answered".to_owned());
+            self.notes
+                .push("the attempt had no proxy, or it never answered".to_owned());
         }
     }
 }

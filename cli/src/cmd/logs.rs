@@ -73,7 +73,11 @@ async fn output(context: &Context, api: &Api, args: &LogsArgs) -> Result<(), Err
 }
 
 /// The attempt of that number, or the last one; `None` before the first claim.
-pub(super) async fn attempt_of(api: &Api, run: &Run, number: Option<u32>) -> Result<Option<AttemptId>, Error> {
+pub(super) async fn attempt_of(
+    api: &Api,
+    run: &Run,
+    number: Option<u32>,
+) -> Result<Option<AttemptId>, Error> {
     let Some(number) = number else {
         return Ok(run.attempt);
     };

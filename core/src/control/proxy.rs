@@ -9,6 +9,8 @@
 //! | `GET /v1/log?from=N` | – | the write-ahead log's bytes from offset N, at most 1 MiB |
 //! | `GET /v1/audit?from=N` | – | the audit's bytes (JSON lines) from offset N, at most 1 MiB; what lies before N may be forgotten |
 //! | `POST /v1/close` | – | 204: nobody is served any more, and the audit has its last line |
+//! | `GET /v1/recording?from=N` | – | the recording's bytes (JSON lines) from offset N, at most 1 MiB |
+//! | `POST /v1/replay?from=N` | the next bytes of the recording to answer from, at most 64 KiB | [`Loaded`] |
 //! | `POST /v1/probe` | [`Probe`] | [`Probed`] |
 //! | `GET /v1/metrics` | – | [`Metrics`] |
 //! | `POST /v1/collected` | – | 202; after SIGTERM the proxy waits for this |
@@ -26,8 +28,9 @@ use crate::{
     id::{Fence, RunId, SandboxId},
     money::PicoUsd,
     phase::EgressPhase,
-    policy::AuditDuty,
+    policy::{AuditDuty, Recorded},
     price::{ModelPrice, ModelSlug},
+    recording,
     upstream::{Secret, Upstream},
 };
 
@@ -70,6 +73,13 @@ pub struct ProxyAssignment {
     /// What happens when the audit cannot be written.
     #[serde(default)]
     pub audit: AuditDuty,
+    /// Whether model calls are recorded with their bodies.
+    #[serde(default)]
+    pub record: Recorded,
+    /// Where model calls are answered from instead of by the services. Then no service is dialled and nothing costs
+    /// anything; no call is answered before the recording was handed over.
+    #[serde(default)]
+    pub replay: Option<recording::Source>,
 }
 
 /// What one phase may spend, and on what.
@@ -149,6 +159,15 @@ pub struct Switched {
     pub generation: u64,
     /// Flows of older generations that were cut.
     pub cut: u64,
+}
+
+/// How much of the recording to answer from is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loaded {
+    /// Where the next bytes begin.
+    pub bytes: u64,
+    /// Whether it is there as a whole, and is the one that the assignment names.
+    pub ready: bool,
 }
 
 /// `POST /v1/probe`: connect to these addresses, as the sandbox's network lets the proxy. For the control plane's proof

@@ -32,6 +32,8 @@ pub enum Record {
     Audit,
     /// The write-ahead log of the account.
     Ledger,
+    /// Model calls with their bodies, where the policy consents.
+    Recording,
 }
 
 /// No stream has these two words.
@@ -62,14 +64,15 @@ impl Sidecar {
 }
 
 impl Record {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Audit, Self::Ledger];
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Audit, Self::Ledger, Self::Recording];
 
     /// The word used in SQL, JSON and object keys.
     pub fn name(self) -> &'static str {
         match self {
             Self::Audit => "audit",
             Self::Ledger => "ledger",
+            Self::Recording => "recording",
         }
     }
 }

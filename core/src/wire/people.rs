@@ -13,6 +13,7 @@
 //! | `POST /v1/evaluations/{id}/cancel`, `POST /v1/runs/{id}/cancel` | – | [`Evaluation`], [`Run`] |
 //! | `GET /v1/runs?evaluation=`, `GET /v1/runs/{id}` | – | page of [`Run`], [`Run`] |
 //! | `GET /v1/runs/{id}/attempts`, `GET /v1/attempts/{id}` | – | page of [`Attempt`], [`Attempt`] |
+//! | `POST /v1/runs/{id}/recording` | – | [`Recording`]: of the run's last attempt, kept for replays |
 //! | `GET /v1/attempts/{id}/events?after=&wait_ms=` | – | page of [`Event`] |
 //! | `GET /v1/attempts/{id}/output?step=&phase=&stream=&offset=&wait_ms=` | – | raw bytes; header `assay-next-offset` |
 //! | `GET /v1/attempts/{id}/outputs?beyond=&wait_ms=` | – | page of [`Output`]: which streams exist |
@@ -274,6 +275,9 @@ pub struct Run {
     pub tokens: u64,
     /// Refusals of the proxy over all attempts.
     pub denied: u64,
+    /// Whether model calls are answered from a recording.
+    #[serde(default)]
+    pub replayed: bool,
     /// The worker that holds it.
     pub worker: Option<String>,
     /// The attempt under way or the last one.
@@ -314,6 +318,18 @@ pub struct Attempt {
     pub started_at: Timestamp,
     /// When it was closed.
     pub finished_at: Option<Timestamp>,
+}
+
+/// A recording of model calls, kept under its digest so that later runs can be answered from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Recording {
+    /// Its digest: what a policy names as `replay`.
+    pub digest: Digest,
+    /// Its size.
+    pub size_bytes: u64,
+    /// The attempt that it was made in.
+    pub attempt: AttemptId,
 }
 
 /// An event.

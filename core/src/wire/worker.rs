@@ -124,11 +124,14 @@ pub struct Assignment {
     pub values: BTreeMap<String, String>,
     /// Seed of the sandbox's key pair, 64 hexadecimal digits.
     pub seed: Secret,
+    /// The recording that model calls are answered from, where the policy names one. No archive: JSON lines.
+    #[serde(default)]
+    pub replay: Option<Archive>,
     /// Where a worker before this one had got to; absent for a new attempt.
     pub adopted: Option<Progress>,
 }
 
-/// An archive (`tar.gz`) in the object store.
+/// An archive (`tar.gz`), or a recording, in the object store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Archive {
@@ -294,6 +297,9 @@ pub struct Report {
     pub verifier_ledger: Ledger,
     /// What the sandbox used.
     pub usage: ResourceUse,
+    /// Whether model calls were answered from a recording.
+    #[serde(default)]
+    pub replayed: bool,
 }
 
 /// What the streamed logs of an attempt's proxies say: all that is known of a sandbox that is lost.

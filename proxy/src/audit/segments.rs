@@ -58,7 +58,7 @@ impl Shelf {
         let mut begins = Vec::new();
         for entry in fs::read_dir(folder)? {
             let name = entry?.file_name();
-            let begin = name
+            let begin: Option<u64> = name
                 .to_str()
                 .and_then(|name| name.strip_prefix("audit-")?.strip_suffix(".jsonl")?.parse().ok());
             begins.extend(begin);

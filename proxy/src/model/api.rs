@@ -4,6 +4,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use assay_core::{
     control::proxy::{Purse, WorkloadUsage},
+    digest::Digest,
     ledger::{Refused, shared},
     price::ModelSlug,
     upstream::Upstream,
@@ -24,6 +25,7 @@ use super::{
     answer::{self, Answer},
     exchange::Exchange,
     head::{check_content, check_form, check_host},
+    recorder::{Draft, Subject},
     refusal::Refusal,
     request::{Judged, Sent},
     spec::Api,
@@ -88,6 +90,8 @@ struct Admitted {
     judged: Judged,
     memory: OwnedSemaphorePermit,
     silence: Duration,
+    /// The name of the request, where recordings need it.
+    key: Option<Digest>,
 }
 
 impl Call {
@@ -157,9 +161,10 @@ impl Call {
             judged,
             memory,
             silence,
+            key,
         } = self.judge(api, parts, body, event).await?;
-        if self.serving.audit.begin(&event).is_err() {
-            return Err((Refusal::unwritable(), event));
+        if self.serving.audit.begin(event).is_err() {
+            return Err(Refusal::unwritable());
         }
         let reserved = match judged.models.first() {
             Some(first) => {
@@ -171,6 +176,14 @@ impl Call {
             None => Err(Denied::Book(shared::Denied::Refused(Refused::NoPurse))),
         };
         let reservation = reserved?;
+        if let (Some(replay), Some(key)) = (&self.serving.replay, key) {
+            let (answer, bill) = replay.answer((self.flow.phase(), key), reservation)?;
+            let event = event.clone().allowed("replayed").status(answer.status());
+            let tokens = (bill.input_tokens, bill.output_tokens);
+            self.serving.audit.write(event.bill(bill.cost, tokens));
+            return Ok(answer);
+        }
+        let draft = self.draft(&judged, &upstream, key);
         let (head, answered) = oneshot::channel();
         let exchange = Exchange {
             serving: Arc::clone(&self.serving),
@@ -180,6 +193,7 @@ impl Call {
             event: event.clone().allowed("forwarded"),
             memory,
             silence,
+            draft,
         };
         let serving = Arc::clone(&self.serving);
         self.serving.exchanges.spawn(async move {
@@ -188,6 +202,17 @@ impl Call {
         });
         Ok(answered.await.unwrap_or_else(|_| {
             Refusal::provider("upstream_broken", "The model service broke the connection.").answer()
+        }))
+    }
+
+    fn draft(&self, judged: &Judged, upstream: &Upstream, key: Option<Digest>) -> Option<Draft> {
+        let recorder = self.serving.recorder.as_ref()?;
+        Some(recorder.begin(Subject {
+            stage: self.flow.stage(),
+            api: judged.api,
+            host: upstream.host.clone(),
+            model: judged.models.first()?.clone(),
+            key: key?,
         }))
     }
 
@@ -213,6 +238,8 @@ impl Call {
         event.set_model(sent.models().first());
         let upstream = self.upstream(api, &sent, purse)?;
         event.set_host(&upstream.host);
+        let is_named = self.serving.recorder.is_some() || self.serving.replay.is_some();
+        let key = is_named.then(|| sent.key());
         let judged = sent.judge(&self.serving.policy, purse, &upstream)?;
         drop(slot);
         Ok(Admitted {
@@ -220,6 +247,7 @@ impl Call {
             judged,
             memory,
             silence: Duration::from_millis(purse.silence_ms),
+            key,
         })
     }
 

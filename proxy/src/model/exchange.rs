@@ -7,11 +7,12 @@ use std::{sync::Arc, time::Duration};
 
 use assay_core::{
     ledger::{Bill, Fault},
+    money::PicoUsd,
     phase::EgressPhase,
     upstream::Upstream,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, response::Parts};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::{
@@ -24,6 +25,7 @@ use super::{
     pool::{Connection, Unanswered},
     reading::Reading,
     reconcile,
+    recorder::{Draft, Outcome},
     refusal::Refusal,
     request::Judged,
     retry,
@@ -49,6 +51,8 @@ pub struct Exchange {
     pub memory: OwnedSemaphorePermit,
     /// How long the service may be silent. There is no total deadline.
     pub silence: Duration,
+    /// What is recorded of it, where the policy consents.
+    pub draft: Option<Draft>,
 }
 
 /// An answer that has begun.
@@ -61,6 +65,8 @@ struct Begun {
 struct Failure {
     /// What the workload is told if it was the last one.
     answer: Answer,
+    /// The body of that.
+    text: Bytes,
     reason: &'static str,
     /// The service may have worked.
     billable: bool,
@@ -95,13 +101,16 @@ impl Exchange {
             );
             match reservation.again(failure.billable) {
                 Ok(next) => reservation = next,
-                Err(_) => return self.tell(failure, head),
+                Err(_) => return self.tell(failure, PicoUsd::ZERO, head),
             }
         }
     }
 
     async fn attempt(&mut self, reservation: &mut Reservation) -> Result<Begun, Failure> {
         let body = self.judged.to_bytes(reservation.output_tokens());
+        if let Some(draft) = &mut self.draft {
+            draft.sends(&body);
+        }
         let mut request = upstream::post(&self.upstream, self.judged.api, body, self.judged.stream)
             .map_err(|error| unreachable(&error))?;
         loop {
@@ -167,22 +176,23 @@ impl Exchange {
             Fault::Nobody
         };
         let is_error = status.is_client_error() || status.is_server_error();
-        let answer = match body {
+        let (answer, text) = match body {
             Some(body) if is_error && !secrets.are_in(&body) => {
-                let mut answer = Response::new(answer::full(body));
+                let mut answer = Response::new(answer::full(body.clone()));
                 *answer.status_mut() = status;
                 *answer.headers_mut() = headers;
-                answer
+                (answer, body)
             }
             _ => {
                 let refusal =
                     Refusal::provider("upstream_error", "The model service answered with an error.");
                 let status = if is_error { status } else { refusal.status };
-                refusal.with_status(status).answer()
+                (refusal.clone().with_status(status).answer(), refusal.body())
             }
         };
         Failure {
             answer,
+            text,
             reason: "upstream_error",
             billable: may_be_billed(status),
             fault,
@@ -192,16 +202,30 @@ impl Exchange {
     }
 
     fn give_up(self, failure: Failure, reservation: Reservation, head: oneshot::Sender<Answer>) {
+        let mut cost = PicoUsd::ZERO;
         if failure.billable {
+            cost = reservation.amount();
             reservation.unresolve(failure.fault);
         } else {
             reservation.release(failure.fault);
         }
-        self.tell(failure, head);
+        self.tell(failure, cost, head);
     }
 
     /// Completes the audit line with what the workload is told, and tells it.
-    fn tell(self, failure: Failure, head: oneshot::Sender<Answer>) {
+    fn tell(self, failure: Failure, cost: PicoUsd, head: oneshot::Sender<Answer>) {
+        if let Some(mut draft) = self.draft {
+            draft.takes(&failure.text);
+            draft.end(Outcome {
+                status: failure.answer.status(),
+                content_type: content_type(failure.answer.headers()),
+                complete: true,
+                bill: Bill {
+                    cost,
+                    ..Bill::default()
+                },
+            });
+        }
         let event = self.event.reason(failure.reason).status(failure.answer.status());
         self.serving.audit.write(event);
         drop(head.send(failure.answer));
@@ -230,8 +254,11 @@ impl Exchange {
         };
         let mut name = Name::new(&self.upstream, &reservation);
         name.take(parts.headers.get(GENERATION).and_then(|id| id.to_str().ok()));
+        let mut draft = self.draft;
         let complete = reading
-            .copy(&mut body, &mut reader, &secrets, |id| name.take(Some(id)))
+            .copy(&mut body, &mut reader, (&secrets, &mut draft), |id| {
+                name.take(Some(id));
+            })
             .await;
         let bill = reading.tally().bill(complete, &self.judged.prices);
         if bill.is_none() {
@@ -245,13 +272,15 @@ impl Exchange {
             .event
             .status(parts.status)
             .bytes(self.judged.length(), reading.bytes);
-        let closing = Closing {
+        let mut closing = Closing {
             serving: self.serving,
             upstream: self.upstream,
             judged: self.judged,
             phase: self.flow.phase(),
             event,
             generation,
+            draft,
+            head: parts,
         };
         closing.check_model(reading.tally());
         let fault = if reading.tally().failed || !complete {
@@ -259,6 +288,11 @@ impl Exchange {
         } else {
             Fault::Nobody
         };
+        let most = Bill {
+            cost: reservation.amount(),
+            ..Bill::default()
+        };
+        closing.record(complete, bill.unwrap_or(most));
         match bill {
             Some(bill) => closing.settle(bill, reservation, fault),
             None => closing.unresolve(reservation, fault),
@@ -275,6 +309,8 @@ struct Closing {
     event: Event,
     /// The service's name of the answer, where it was written down.
     generation: Option<String>,
+    draft: Option<Draft>,
+    head: Parts,
 }
 
 impl Closing {
@@ -296,6 +332,17 @@ impl Closing {
             self.serving.exchanges.spawn(async move {
                 reconcile::run(serving, self.upstream, id, generation).await;
                 drop(asking);
+            });
+        }
+    }
+
+    fn record(&mut self, complete: bool, bill: Bill) {
+        if let Some(draft) = self.draft.take() {
+            draft.end(Outcome {
+                status: self.head.status,
+                content_type: content_type(&self.head.headers),
+                complete,
+                bill,
             });
         }
     }
@@ -352,6 +399,7 @@ impl Failure {
     fn ours(refusal: &Refusal) -> Self {
         Self {
             answer: refusal.answer(),
+            text: refusal.body(),
             reason: refusal.code,
             billable: true,
             fault: Fault::Provider,
@@ -379,10 +427,16 @@ fn may_be_billed(status: StatusCode) -> bool {
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(header::CONTENT_TYPE);
-    content_type
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.trim_start().starts_with("text/event-stream"))
+    content_type(headers)
+        .trim_start()
+        .starts_with("text/event-stream")
+}
+
+fn content_type(headers: &HeaderMap) -> String {
+    let told = headers.get(header::CONTENT_TYPE);
+    told.and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned()
 }
 
 async fn read_short(body: Incoming) -> Option<Bytes> {

@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use super::{
+    recorder::Draft,
     scrub::{Scrubber, Secrets},
     sse::Events,
     usage::Tally,
@@ -65,12 +66,12 @@ impl Reading {
 
     /// Copies the body to the reader, as long as there is one, and to ourselves. True when it came to its end.
     ///
-    /// `named` gets the service's name of the answer as soon as the answer tells it.
+    /// The draft of a recording gets what the reader gets, or would. `named` gets the service's name of the answer as soon as the answer tells it.
     pub async fn copy(
         &mut self,
         body: &mut Incoming,
         reader: &mut Reader,
-        secrets: &Secrets,
+        (secrets, draft): (&Secrets, &mut Option<Draft>),
         mut named: impl FnMut(&str),
     ) -> bool {
         let mut scrubber = Scrubber::new(secrets);
@@ -91,7 +92,7 @@ impl Reading {
             };
             if let Ok(data) = frame.into_data() {
                 let out = scrubber.push(self.take(data));
-                pass_some(reader, out).await;
+                pass_some(reader, draft, out).await;
             }
             if !is_named && let Some(id) = self.id() {
                 named(id);
@@ -99,8 +100,8 @@ impl Reading {
             }
         }
         let last = scrubber.push(self.finish());
-        pass_some(reader, last).await;
-        pass_some(reader, scrubber.finish()).await;
+        pass_some(reader, draft, last).await;
+        pass_some(reader, draft, scrubber.finish()).await;
         true
     }
 
@@ -143,8 +144,11 @@ impl Reading {
     }
 }
 
-async fn pass_some(reader: &mut Reader, piece: Bytes) {
+async fn pass_some(reader: &mut Reader, draft: &mut Option<Draft>, piece: Bytes) {
     if !piece.is_empty() {
+        if let Some(draft) = draft {
+            draft.takes(&piece);
+        }
         pass(reader, Ok(piece)).await;
     }
 }

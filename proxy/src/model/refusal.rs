@@ -3,6 +3,7 @@
 //! The status is 403, never 429 or 5xx: software libraries repeat those.
 
 use assay_core::ledger::{Refused, shared};
+use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
@@ -61,6 +62,15 @@ impl Refusal {
 
     /// The HTTP answer.
     pub fn answer(&self) -> Answer {
+        let mut response = Response::new(answer::full(self.body()));
+        *response.status_mut() = self.status;
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    }
+
+    /// The body of that.
+    pub fn body(&self) -> Bytes {
         let kind = if self.retryable {
             "provider_error"
         } else {
@@ -75,12 +85,7 @@ impl Refusal {
                 retryable: self.retryable,
             },
         };
-        let bytes = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response = Response::new(answer::full(bytes));
-        *response.status_mut() = self.status;
-        let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
-        response
+        serde_json::to_vec(&body).unwrap_or_default().into()
     }
 }
 

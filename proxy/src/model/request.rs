@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use assay_core::{
     control::proxy::Purse,
+    digest::Digest,
     ledger::Ask,
     price::{ModelPrice, ModelSlug},
     upstream::{Dialect, Upstream},
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use super::{
     bound::{Prices, Size},
     json::{DUPLICATE, Json},
+    key,
     own::Own,
     refusal::Refusal,
     shape::rebuild_object,
@@ -69,6 +71,11 @@ impl Sent {
     /// The models named, the one asked for first.
     pub fn models(&self) -> &[ModelSlug] {
         &self.models
+    }
+
+    /// The name of the request, see [`key`].
+    pub fn key(&self) -> Digest {
+        key::of(self.api, &self.body)
     }
 
     /// Judges it by the policy of a phase, for the service that will get it.

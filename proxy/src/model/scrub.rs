@@ -43,6 +43,21 @@ impl Secrets {
         self.0.iter().any(|form| form.find(text).is_some())
     }
 
+    /// The same text with every form blanked out. Its length stays what it was.
+    pub fn blank(&self, text: Bytes) -> Bytes {
+        if !self.are_in(&text) {
+            return text;
+        }
+        let mut clean = text.to_vec();
+        for form in &self.0 {
+            let found: Vec<usize> = form.find_iter(&clean).collect();
+            for at in found {
+                clean[at..at + form.needle().len()].fill(b'*');
+            }
+        }
+        clean.into()
+    }
+
     /// How many bytes at the end may be the begin of a secret.
     fn unsure(&self, text: &[u8]) -> usize {
         let most = |form: &Finder<'_>| {
@@ -74,11 +89,7 @@ impl<'a> Scrubber<'a> {
             held.extend_from_slice(&chunk);
             held.freeze()
         };
-        let clean = if self.secrets.are_in(&joined) {
-            self.blank(&joined)
-        } else {
-            joined
-        };
+        let clean = self.secrets.blank(joined);
         let sure = clean.len() - self.secrets.unsure(&clean);
         self.held.extend_from_slice(&clean[sure..]);
         clean.slice(..sure)
@@ -87,17 +98,6 @@ impl<'a> Scrubber<'a> {
     /// What was held back, when nothing more comes.
     pub fn finish(&mut self) -> Bytes {
         self.held.split().freeze()
-    }
-
-    fn blank(&self, text: &[u8]) -> Bytes {
-        let mut clean = text.to_vec();
-        for form in &self.secrets.0 {
-            let found: Vec<usize> = form.find_iter(&clean).collect();
-            for at in found {
-                clean[at..at + form.needle().len()].fill(b'*');
-            }
-        }
-        clean.into()
     }
 }
 

@@ -69,6 +69,18 @@ impl Api {
         Self::ALL.into_iter().find(|api| api.spec().path == path)
     }
 
+    /// The word in recordings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Responses => "responses",
+            Self::Messages => "messages",
+            Self::CountTokens => "count_tokens",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+        }
+    }
+
     /// What is known of it.
     pub fn spec(self) -> &'static Spec {
         match self {

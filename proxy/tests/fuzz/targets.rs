@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use assay_proxy::{
+    audit::{Segments, Sizes},
     dns::{self, Families},
     hello,
     model::{
@@ -20,6 +21,7 @@ use assay_proxy::{
         usage::Tally,
     },
     serving::Serving,
+    state::Files,
 };
 
 use crate::{fixture, fuzz};
@@ -105,6 +107,13 @@ fn serving() -> Arc<Serving> {
     let nowhere = || File::options().write(true).open("/dev/null").unwrap();
     let families = Families { v4: true, v6: false };
     let clock: Arc<dyn assay_core::clock::Clock> = Arc::new(SystemClock);
-    let files = (nowhere(), nowhere());
+    // Its folder goes at once: what is written is read by nobody.
+    let folder = tempfile::tempdir().unwrap();
+    let files = Files {
+        log: nowhere(),
+        audit: Segments::create(folder.path(), Sizes::default()).unwrap(),
+        recording: None,
+        replay: None,
+    };
     Arc::new(Serving::new(&fixture::assignment(), files, families, &clock, "boot".to_owned()).unwrap())
 }

@@ -429,9 +429,13 @@ impl Control {
     }
 
     pub(crate) async fn signed(&self, method: &str, path: &str, body: &impl Serialize) -> Answer {
-        let body = serde_json::to_vec(body).unwrap();
-        let auth = self.authorize(method, path, &body).await;
-        let answer = self.request(method, path, Some(&auth), &body).await;
+        self.signed_bytes(method, path, &serde_json::to_vec(body).unwrap())
+            .await
+    }
+
+    pub(crate) async fn signed_bytes(&self, method: &str, path: &str, body: &[u8]) -> Answer {
+        let auth = self.authorize(method, path, body).await;
+        let answer = self.request(method, path, Some(&auth), body).await;
         assert!(Self::mac_fits(&auth, &answer), "{path}: {}", answer.text());
         answer
     }

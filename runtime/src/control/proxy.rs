@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use assay_core::{
     control::{
-        proxy::{Health, Ledger, Metrics, Probe, Probed, Switch, Switched},
+        proxy::{Health, Ledger, Loaded, Metrics, Probe, Probed, Switch, Switched},
         signature::{MAC_HEADER, response_mac},
     },
     id::{Fence, SandboxId},
@@ -66,14 +66,23 @@ impl ProxyClient {
         let route = match record {
             Record::Audit => "audit",
             Record::Ledger => "log",
+            Record::Recording => "recording",
         };
         self.call(Method::GET, &format!("/v1/{route}?from={from}"), Bytes::new())
             .await
     }
 
+    /// Hands over the next bytes of the recording to answer from, at most 64 KiB. Bytes that it has already are ignored.
+    pub async fn load_replay(&self, from: u64, bytes: Bytes) -> Result<Loaded, Error> {
+        self.json(Method::POST, &format!("/v1/replay?from={from}"), bytes)
+            .await
+    }
+
     /// Lets it serve nobody any more and end its audit. Asked again it does nothing.
     pub async fn close(&self) -> Result<(), Error> {
-        self.call(Method::POST, "/v1/close", Bytes::new()).await.map(|_| ())
+        self.call(Method::POST, "/v1/close", Bytes::new())
+            .await
+            .map(|_| ())
     }
 
     /// Says that everything was fetched, so that it may end.

@@ -6,6 +6,7 @@ use assay_core::{
     control::proxy::Ledger,
     ledger::{self, Book},
     phase::EgressPhase,
+    policy::Recorded,
     wire::{
         channel::{Record, Sidecar},
         worker::Accounts,
@@ -74,12 +75,16 @@ impl<E: Engine> Driver<E> {
             Place::Main | Place::Build => (0, Sidecar::Main),
             Place::Verifier(step) => (step, Sidecar::Verifier),
         };
+        let records = match self.assignment.policy.record {
+            Recorded::Nothing => &[Record::Audit, Record::Ledger][..],
+            Recorded::Models => &Record::ALL,
+        };
         Follower::start(
             (&self.site.platform, &self.site.sandboxes),
             live.proxy(),
             (self.assignment.attempt, self.assignment.fence),
             stream,
-            self.journal.stored(),
+            (records, self.journal.stored()),
         )
     }
 

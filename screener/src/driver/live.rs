@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::Duration};
 
 use assay_core::{
     control::{
-        proxy::{Ledger, Switch},
+        proxy::{Ledger, Loaded, Switch},
         runner::{Collect, Execute, Manifest},
     },
     id::{ExecId, Fence},
@@ -188,6 +188,16 @@ impl Live {
         self.proxy.switch(switch).await.map(|_| ()).map_err(|error| {
             Evidence::NotSwitched(format!("the proxy did not switch to {phase}: {error}")).into()
         })
+    }
+
+    /// Hands over the next bytes of the recording to answer from; tells where the ones after them begin, and whether that
+    /// was all.
+    pub(super) async fn load_replay(&self, from: u64, bytes: bytes::Bytes) -> Result<Loaded, Halt> {
+        let mut result = self.proxy.load_replay(from, bytes.clone()).await;
+        if result.as_ref().is_err_and(Error::is_transient) {
+            result = self.proxy.load_replay(from, bytes).await;
+        }
+        result.map_err(|error| silent("hand over the recording", &error))
     }
 
     pub(super) async fn ledger(&self) -> Result<Ledger, Halt> {

@@ -82,6 +82,7 @@ impl<E: Engine> Driver<E> {
             ledger: memo.ledger.clone(),
             verifier_ledger: memo.verifier_ledger.clone(),
             usage: memo.usage,
+            replayed: self.assignment.replay.is_some(),
         };
         match self.site.platform.report(self.assignment.attempt, &body).await {
             Ok(()) => {

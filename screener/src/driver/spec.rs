@@ -18,8 +18,9 @@ use assay_core::{
     money::PicoUsd,
     phase::EgressPhase,
     price::ModelSlug,
+    recording::Source,
     task::plan::{Mode, Plan, StepPlan},
-    upstream::Secret,
+    upstream::{Secret, Upstream},
     wire::worker::Assignment,
 };
 use assay_engine::{BuildNetwork, BuildProxy, ImageRef, Resources, SandboxFiles, SandboxSpec};
@@ -105,7 +106,7 @@ impl Ingredients<'_> {
                 upstreams: if purses.is_empty() {
                     Vec::new()
                 } else {
-                    self.assignment.upstreams.clone()
+                    self.upstreams()
                 },
                 purses,
                 prices: self.assignment.prices.models.clone(),
@@ -114,6 +115,11 @@ impl Ingredients<'_> {
                 fixed_addresses: BTreeMap::new(),
                 extra_roots_pem: None,
                 audit: self.assignment.policy.audit,
+                record: self.assignment.policy.record,
+                replay: self.assignment.replay.as_ref().map(|replay| Source {
+                    digest: replay.digest,
+                    size_bytes: replay.size_bytes,
+                }),
             },
             runner: RunnerConfig {
                 sandbox,
@@ -123,6 +129,17 @@ impl Ingredients<'_> {
                 max_pids: self.plan.limits.pids.saturating_sub(RESERVED_PIDS).max(16),
             },
         })
+    }
+
+    /// Nobody is called in a replay, so no credential is handed over.
+    fn upstreams(&self) -> Vec<Upstream> {
+        let mut upstreams = self.assignment.upstreams.clone();
+        if self.assignment.replay.is_some() {
+            for upstream in &mut upstreams {
+                upstream.credential = Secret::new(String::new());
+            }
+        }
+        upstreams
     }
 
     fn egress(&self, phase: EgressPhase) -> Egress {

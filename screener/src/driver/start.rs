@@ -70,6 +70,7 @@ impl<E: Engine> Driver<E> {
             .map_err(|error| engine_fault(&error))?;
         let live = self.connect(place, sandbox)?;
         live.wait_ready(self.start_limit(place)?).await?;
+        self.hand_over_recording(&live).await?;
         Ok(live)
     }
 

@@ -1,7 +1,7 @@
-//! Carries what a proxy writes down, its audit and its write-ahead log, to the API while its sandbox lives, and what it
-//! counts into the worker's own metrics.
+//! Carries what a proxy writes down, its audit, its write-ahead log and its recording, to the API while its sandbox
+//! lives, and what it counts into the worker's own metrics.
 //!
-//! Both are files that only grow, so the proxy is the buffer: they are read from the offset that is stored already, and
+//! All are files that only grow, so the proxy is the buffer: they are read from the offset that is stored already, and
 //! nothing is ever left out. A worker that takes over goes on where the stored stream ends; a sandbox that is lost has
 //! told everything but its last moments.
 
@@ -37,9 +37,10 @@ impl Follower {
         proxy: Arc<ProxyClient>,
         (attempt, fence): (AttemptId, Fence),
         (step, sidecar): (u32, Sidecar),
-        stored: &Progress,
+        (records, stored): (&[Record], &Progress),
     ) -> Self {
-        let lanes = Record::ALL.map(|record| {
+        let lanes = records.iter().map(|record| {
+            let record = *record;
             let channel = Channel::Proxy(sidecar, record);
             let offset = stored.output.get(&channel.key(step)).copied().unwrap_or(0);
             let place = OutputPlace {
@@ -54,6 +55,7 @@ impl Follower {
                 offset,
             }
         });
+        let lanes: Vec<Lane> = lanes.collect();
         let before = if lanes.iter().any(|lane| lane.offset > 0) {
             Before::AnotherWorker
         } else {
@@ -88,7 +90,7 @@ struct Lane {
 async fn follow(
     platform: Platform,
     proxy: Arc<ProxyClient>,
-    mut lanes: [Lane; 2],
+    mut lanes: Vec<Lane>,
     mut meter: Meter,
     finished: CancellationToken,
 ) -> Result<bool, Error> {

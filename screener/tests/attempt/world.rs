@@ -132,6 +132,7 @@ impl World {
             },
             values: BTreeMap::new(),
             seed: Secret::new("07".repeat(32)),
+            replay: None,
             adopted: None,
         }
     }

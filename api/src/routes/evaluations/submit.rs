@@ -15,6 +15,7 @@ use crate::{
     code::Code,
     deadline,
     extract::{Json, Submitter, parse},
+    objects,
     refusal::Refusal,
     routes::task_sets,
     store::{
@@ -33,7 +34,7 @@ use crate::{
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable characters, unique per tenant. The same key with the same body answers the first evaluation.")),
     request_body = NewEvaluation,
     responses((status = 200, body = Evaluation)),
-    extensions(("x-scopes" = json!(Submitter::SCOPES)), ("x-codes" = json!([Code::IdempotencyKeyReused, Code::PolicyInvalid, Code::ModelUnpriced, Code::WorkspaceNotPrivate, Code::WorkspaceUnknown, Code::UnknownAgent, Code::UnknownTaskSet, Code::NoTasks, Code::DuplicateTask, Code::UnknownTask, Code::ValueMissing, Code::TooManyRuns])))
+    extensions(("x-scopes" = json!(Submitter::SCOPES)), ("x-codes" = json!([Code::IdempotencyKeyReused, Code::PolicyInvalid, Code::ModelUnpriced, Code::RecordingMissing, Code::ObjectsUnavailable, Code::WorkspaceNotPrivate, Code::WorkspaceUnknown, Code::UnknownAgent, Code::UnknownTaskSet, Code::NoTasks, Code::DuplicateTask, Code::UnknownTask, Code::ValueMissing, Code::TooManyRuns])))
 )]
 pub async fn submit(
     State(app): State<Shared>,
@@ -103,7 +104,10 @@ async fn check(app: &App, tenant: TenantId, new: NewEvaluation) -> Result<Submis
     new.policy.check().map_err(policy)?;
     let prices = app.catalogue.freeze(&new.policy);
     let prices = prices.map_err(|error| Refusal::new(Code::ModelUnpriced, error.to_string()))?;
-    app.privacy.check(&app.catalogue.asked_by(&new.policy)).await?;
+    match new.policy.replay {
+        Some(recording) => check_recording(app, tenant, recording).await?,
+        None => app.privacy.check(&app.catalogue.asked_by(&new.policy)).await?,
+    }
     let agent = store::agents::find(&app.pool, tenant, new.agent).await?;
     if agent.is_none() {
         let detail = format!("agent {} does not exist", new.agent);
@@ -137,6 +141,16 @@ async fn check(app: &App, tenant: TenantId, new: NewEvaluation) -> Result<Submis
         request_digest: String::new(),
         runs,
     })
+}
+
+/// No service is asked for anything in a replay, not even for its settings.
+async fn check_recording(app: &App, tenant: TenantId, digest: Digest) -> Result<(), Refusal> {
+    let key = objects::recording(tenant, digest);
+    if app.objects.size(&key).await?.is_some() {
+        return Ok(());
+    }
+    let detail = format!("no recording {digest} is kept; POST /v1/runs/{{id}}/recording keeps that of a run");
+    Err(Refusal::new(Code::RecordingMissing, detail))
 }
 
 fn check_words(new: &NewEvaluation) -> Result<(), Refusal> {

@@ -1,8 +1,8 @@
 //! `POST /v1/workers/{id}/claim`: adopts first, then takes new runs.
 
 use assay_core::{
-    digest::hex,
-    id::{AttemptId, WorkerId},
+    digest::{Digest, hex},
+    id::{AttemptId, TenantId, WorkerId},
     upstream::Secret,
     wire::worker::{Archive, Assignment, Claim, Claimed},
 };
@@ -132,7 +132,12 @@ async fn complete(app: &App, bare: Bare, is_adopted: bool) -> Result<Assignment,
         Some(stored) => Some(archive(stored).await?),
         None => None,
     };
+    let replay = match bare.policy.replay {
+        Some(digest) => Some(recording(app, bare.tenant, digest).await?),
+        None => None,
+    };
     Ok(Assignment {
+        replay,
         tenant: bare.tenant,
         evaluation: bare.evaluation,
         run: bare.run,
@@ -151,6 +156,17 @@ async fn complete(app: &App, bare: Bare, is_adopted: bool) -> Result<Assignment,
         values: bare.values,
         seed: Secret::new(hex(&seed)),
         adopted: is_adopted.then_some(bare.progress),
+    })
+}
+
+async fn recording(app: &App, tenant: TenantId, digest: Digest) -> Result<Archive, Refusal> {
+    let key = objects::recording(tenant, digest);
+    Ok(Archive {
+        digest,
+        name: "recording".to_owned(),
+        url: app.objects.presign_get(&key).await?,
+        // One that went is found out by the worker, as with every archive.
+        size_bytes: app.objects.size(&key).await?.unwrap_or(0),
     })
 }
 
