@@ -79,10 +79,14 @@ pub async fn recording(app: &App, attempt: AttemptId) -> Result<Vec<u8>, Refusal
         };
         let bytes = whole(app, name).await?;
         // A proxy that died may have left half a line.
-        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let end = bytes
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1);
         all.extend_from_slice(&bytes[..end]);
         if all.len() as u64 > MOST_BYTES {
-            let detail = format!("the recordings of attempt {attempt} have more than {MOST_BYTES} bytes together");
+            let detail =
+                format!("the recordings of attempt {attempt} have more than {MOST_BYTES} bytes together");
             return Err(Refusal::new(Code::RecordingMissing, detail));
         }
     }

@@ -4,12 +4,12 @@ use std::{path::Path, time::Duration};
 
 use assay_core::{
     digest::Digest,
-    id::{AttemptId, EvaluationId, RunId},
+    id::{AgentId, AttemptId, EvaluationId, RunId},
     limits::LimitSettings,
     wire::channel::Channel,
     wire::people::{
         Agent, Artifact, Attempt, Evaluation, Event, Key, NewAgent, NewEvaluation, NewKey, NewTask,
-        NewUpload, Output, Page, Run, Task, Upload, Version,
+        NewUpload, Output, Page, Recording, Run, Task, Upload, Version,
     },
 };
 use assay_runtime::client::{self, Client};
@@ -79,6 +79,17 @@ impl Api {
     /// Registers an agent.
     pub async fn register_agent(&self, agent: &NewAgent) -> Result<Agent, Error> {
         self.post("/v1/agents", agent).await
+    }
+
+    /// A registered agent.
+    pub async fn agent(&self, id: AgentId) -> Result<Agent, Error> {
+        self.get(&format!("/v1/agents/{id}")).await
+    }
+
+    /// Keeps the recording of a run's last attempt, so that later runs can be answered from it.
+    pub async fn keep_recording(&self, id: RunId) -> Result<Recording, Error> {
+        self.post(&format!("/v1/runs/{id}/recording"), &serde_json::json!({}))
+            .await
     }
 
     /// Submits an evaluation. Tried again with the same key when the answer is lost: the key makes it one evaluation.

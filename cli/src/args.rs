@@ -241,8 +241,14 @@ pub struct GetArgs {
     /// The run's id
     pub run: assay_core::id::RunId,
     /// Print the agent's patch
-    #[arg(long, conflicts_with = "artifacts")]
+    #[arg(long, conflicts_with_all = ["artifacts", "trajectory", "recording"])]
     pub patch: bool,
+    /// Print the agent's recorded model calls as a trajectory (ATIF 1.8, JSON)
+    #[arg(long, conflicts_with_all = ["artifacts", "recording"])]
+    pub trajectory: bool,
+    /// Print the agent's recorded model calls as they were, one JSON line each
+    #[arg(long, conflicts_with = "artifacts")]
+    pub recording: bool,
     /// Write everything that the attempt left into this folder
     #[arg(long, value_name = "DIR")]
     pub artifacts: Option<PathBuf>,

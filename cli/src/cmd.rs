@@ -9,9 +9,11 @@ mod get;
 mod key;
 mod list;
 mod logs;
+mod replay;
 mod submit;
 mod task;
 mod tested;
+mod trajectory;
 mod why;
 
 use crate::{

@@ -4,7 +4,7 @@ use assay_core::{
     agent::Contract,
     egress::Egress,
     phase::EgressPhase,
-    policy::{AgentNetwork, Mode, Policy, Survivors, VerifierMode},
+    policy::{AgentNetwork, AuditDuty, Mode, Policy, Recorded, Survivors, VerifierMode},
 };
 
 use crate::{args::PolicyArgs, error::Error};
@@ -49,7 +49,25 @@ pub fn describe(policy: &Policy, contract: Contract, runs: u64) -> String {
         lines.push(format!("  {:<8} {}", phase.name(), reach(policy, phase)));
     }
     lines.push(format!("  verifier {}", verifier(policy, contract)));
+    lines.extend(records(policy).into_iter().map(|line| format!("  {line}")));
     lines.join("\n")
+}
+
+/// What is written down beyond the usual, and what is answered from it.
+fn records(policy: &Policy) -> Vec<String> {
+    let mut lines = Vec::new();
+    if policy.audit == AuditDuty::Required {
+        lines.push("audit    required: what it cannot tell is not forwarded".to_owned());
+    }
+    if policy.record == Recorded::Models {
+        lines.push("record   model calls with their bodies".to_owned());
+    }
+    if let Some(digest) = policy.replay {
+        lines.push(format!(
+            "replay   model calls are answered from {digest}; no service is called, nothing is spent"
+        ));
+    }
+    lines
 }
 
 fn models(policy: &Policy) -> String {

@@ -22,7 +22,11 @@ pub fn runs(runs: &[Run]) -> String {
             follow::score(run.score),
             run.cause
                 .map_or_else(|| "–".to_owned(), |cause| cause.to_string()),
-            usd(run.cost),
+            if run.replayed {
+                format!("{} replayed", usd(run.cost))
+            } else {
+                usd(run.cost)
+            },
             run.tokens.to_string(),
             run.denied.to_string(),
             wall(run.started_at, run.finished_at),

@@ -26,6 +26,7 @@ pub mod reward;
 #[cfg(feature = "schema")]
 mod schema;
 pub mod task;
+pub mod trajectory;
 pub mod upstream;
 pub mod version;
 pub mod wire;

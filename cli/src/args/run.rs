@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use assay_core::{agent::Contract, money::PicoUsd, price::ModelSlug};
+use assay_core::{agent::Contract, id::RunId, money::PicoUsd, price::ModelSlug};
 use clap::{ArgGroup, Args};
 
 /// `run`.
@@ -17,11 +17,15 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct SubmitArgs {
     /// Folders of tasks, or digests of registered ones
-    #[arg(required = true, value_name = "TASKS")]
+    #[arg(required_unless_present = "replay", value_name = "TASKS")]
     pub tasks: Vec<String>,
     /// The agent: `oracle`, `nop`, or the folder of one
-    #[arg(long, short, value_name = "AGENT", value_parser = agent_choice)]
-    pub agent: AgentChoice,
+    #[arg(long, short, value_name = "AGENT", required_unless_present = "replay", value_parser = agent_choice)]
+    pub agent: Option<AgentChoice>,
+    /// Answer model calls from the recording of this run: no service is called, nothing is spent. Task, agent and policy
+    /// are that run's where they are not given
+    #[arg(long, value_name = "RUN")]
+    pub replay: Option<RunId>,
     /// What the runs may reach and spend.
     #[command(flatten)]
     pub policy: PolicyArgs,
@@ -58,6 +62,13 @@ pub struct PolicyArgs {
     /// Seconds that the agent of one run may take
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<f64>,
+}
+
+impl PolicyArgs {
+    /// Does the command line say anything of it?
+    pub fn is_given(&self) -> bool {
+        self.policy.is_some() || !self.models.is_empty() || self.budget.is_some() || self.timeout.is_some()
+    }
 }
 
 /// The agent of the command line.

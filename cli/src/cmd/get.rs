@@ -12,7 +12,7 @@ use assay_core::{
 use serde::Serialize;
 use tokio::{fs::File, io::AsyncWriteExt as _};
 
-use super::Context;
+use super::{Context, trajectory};
 use crate::{api::Api, args::GetArgs, error::Error, screen};
 
 /// Lists, prints or writes what the last attempt of a run left.
@@ -22,6 +22,9 @@ pub(super) async fn get(context: &Context, args: &GetArgs) -> Result<(), Error> 
     let artifacts = api.artifacts(attempt).await?;
     if args.patch {
         return patch(context, &api, &artifacts).await;
+    }
+    if args.trajectory || args.recording {
+        return trajectory::print(context, &api, (args.run, attempt), args.trajectory).await;
     }
     let streams = api.outputs(attempt, 0, std::time::Duration::ZERO).await?;
     let records: Vec<_> = streams.into_iter().filter_map(Stored::of).collect();

@@ -10,7 +10,7 @@ use assay_core::{
     wire::people::{Agent, Evaluation, NewAgent, NewEvaluation, NewTask, Run, RunState},
 };
 
-use super::{Context, list};
+use super::{Context, list, replay::Origin};
 use crate::{
     api::Api,
     args::{AgentChoice, SubmitArgs},
@@ -51,9 +51,14 @@ async fn finish(context: &Context, api: &Api, id: EvaluationId) -> Result<(), Er
     } else {
         context.screen.line(tables::runs(&runs))?;
         context.screen.line(format!(
-            "score {}  cost {} USD",
+            "score {}  cost {} USD{}",
             follow::score(evaluation.score),
-            tables::usd(evaluation.cost)
+            tables::usd(evaluation.cost),
+            if evaluation.policy.replay.is_some() {
+                "  replayed: model calls were answered from a recording"
+            } else {
+                ""
+            }
         ))?;
     }
     verdict(&runs)
@@ -78,20 +83,35 @@ fn verdict(runs: &[Run]) -> Result<(), Error> {
 
 /// Packs, uploads, registers, shows the policy, then submits.
 async fn from_args(context: &Context, api: &Api, args: &SubmitArgs) -> Result<Evaluation, Error> {
-    let policy = policy::from_args(&args.policy)?;
+    let given = policy::from_args(&args.policy)?;
     // The agent is read first: a broken manifest is told before anything is uploaded.
-    let agent = agent_of(&args.agent)?;
-    let mut tasks = Vec::new();
+    let agent = args.agent.as_ref().map(agent_of).transpose()?;
+    let origin = match args.replay {
+        Some(run) => Some(Origin::find(api, run).await?),
+        None => None,
+    };
+    let policy = match &origin {
+        Some(origin) => origin.policy(args.policy.is_given().then_some(given)),
+        None => given,
+    };
+    let replayed = origin.as_ref().filter(|_| args.tasks.is_empty());
+    let mut tasks: Vec<Digest> = replayed.map(|origin| origin.run.task).into_iter().collect();
     for task in &args.tasks {
         tasks.push(register_task(context, api, task).await?);
     }
     let runs = u64::try_from(tasks.len())
         .unwrap_or(u64::MAX)
         .saturating_mul(u64::from(args.repeats));
-    context
-        .screen
-        .note(policy::describe(&policy, agent.contract, runs));
-    let agent = register_agent(api, agent).await?;
+    let contract = agent.as_ref().map(|agent| agent.contract);
+    let contract = contract.or(origin.as_ref().map(|origin| origin.agent.contract));
+    let missing = || Error::Usage("name an agent with --agent".to_owned());
+    let shown = policy::describe(&policy, contract.ok_or_else(missing)?, runs);
+    context.screen.note(shown);
+    let agent = match (agent, origin) {
+        (Some(agent), _) => register_agent(api, agent).await?,
+        (None, Some(origin)) => origin.agent,
+        (None, None) => return Err(missing()),
+    };
     let evaluation = NewEvaluation {
         repeats: args.repeats,
         class: args.class.clone(),

@@ -60,8 +60,9 @@ fn explain(run: &Run, attempts: &[Attempt], found: &Found, now: jiff::Timestamp)
         }
     }
     say(format!(
-        "  cost {} USD, {} tokens, {} refusals of the proxy, {}",
+        "  cost {} USD{}, {} tokens, {} refusals of the proxy, {}",
         tables::usd(run.cost),
+        if run.replayed { " (replayed)" } else { "" },
         run.tokens,
         run.denied,
         tables::wall(run.started_at, run.finished_at.or(Some(now)))

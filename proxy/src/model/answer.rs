@@ -37,12 +37,36 @@ pub fn stream() -> (mpsc::Sender<io::Result<Bytes>>, BoxBody<Bytes, io::Error>) 
 
 /// A body that breaks off after its last byte.
 pub fn cut(bytes: Bytes) -> BoxBody<Bytes, io::Error> {
-    let (sender, body) = stream();
-    for piece in [Ok(bytes), Err(io::ErrorKind::ConnectionReset.into())] {
-        // There is room for both, and somebody to take them.
-        drop(sender.try_send(piece));
+    Cut {
+        bytes: Some(bytes),
+        has_paused: false,
     }
-    body
+    .boxed()
+}
+
+struct Cut {
+    bytes: Option<Bytes>,
+    has_paused: bool,
+}
+
+impl http_body::Body for Cut {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(bytes) = self.bytes.take() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        if !std::mem::replace(&mut self.has_paused, true) {
+            // What was given is written before the end is told.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Err(io::ErrorKind::ConnectionReset.into())))
+    }
 }
 
 struct Pieces(mpsc::Receiver<io::Result<Bytes>>);
