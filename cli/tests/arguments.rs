@@ -27,7 +27,7 @@ fn built_in_agents_are_words_and_everything_else_is_a_folder() {
             panic!("no run")
         };
         assert_eq!(
-            matches!(args.submit.agent, AgentChoice::BuiltIn(_)),
+            matches!(args.submit.agent, Some(AgentChoice::BuiltIn(_))),
             built_in,
             "{word}"
         );

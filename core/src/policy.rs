@@ -30,10 +30,10 @@ pub struct Policy {
     /// How the work is verified.
     pub verifier: Verifier,
     /// What happens when a proxy cannot write its audit.
-    #[serde(skip_serializing_if = "AuditDuty::is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub audit: AuditDuty,
     /// What of the model calls is kept, beside what they cost.
-    #[serde(skip_serializing_if = "Recorded::is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub record: Recorded,
     /// The digest of a recording from which model calls are answered, instead of by the model services.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,16 +64,9 @@ pub enum Recorded {
     Models,
 }
 
-impl Recorded {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl AuditDuty {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
+/// What is as always is left out, so that a policy keeps its digest when a key is new.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The models of a run.

@@ -250,16 +250,19 @@ impl Writer {
     /// Something new in the conversation that a call repeats.
     fn told(&mut self, turn: Turn, call: &Call) {
         match turn {
-            Turn::System(text) => self.push(Source::System, text, call),
-            Turn::User(text) => self.push(Source::User, text, call),
+            Turn::System(text) => {
+                self.push(Source::System, text, call);
+            }
+            Turn::User(text) => {
+                self.push(Source::User, text, call);
+            }
             Turn::Model(said) => {
                 let step = self.push(Source::Agent, said.text, call);
                 step.tool_calls = some(said.tools);
                 step.is_copied_context = Some(true);
-                return;
             }
-            Turn::Result { call: id, content } => return self.result(id, content, call),
-        };
+            Turn::Result { call: id, content } => self.result(id, content, call),
+        }
     }
 
     /// A result belongs to the step that asked for it.

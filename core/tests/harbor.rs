@@ -12,7 +12,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use assay_core::task::Config;
+use assay_core::{
+    recording,
+    task::Config,
+    trajectory::{self, Subject},
+};
 use serde_json::Value;
 
 #[test]
@@ -51,19 +55,61 @@ fn harbor_accepts_refuses_and_reads_the_same() {
     assert!(differences.is_empty(), "{differences}");
 }
 
-fn harbor(python: &str, corpus: &[String]) -> Vec<Value> {
+#[test]
+fn harbor_reads_our_trajectories() {
+    #[expect(clippy::disallowed_methods, reason = "a test's own configuration")]
+    let python = std::env::var("ASSAY_HARBOR_PYTHON").unwrap_or_default();
+    if python.is_empty() {
+        #[expect(clippy::print_stderr, reason = "why a test did not run must be told")]
+        {
+            eprintln!("skipped: ASSAY_HARBOR_PYTHON names no interpreter with harbor==0.25.0");
+        }
+        return;
+    }
+    let recording = include_bytes!("trajectory/recording.jsonl");
+    let subject = Subject {
+        run: "run".to_owned(),
+        attempt: "attempt".to_owned(),
+        agent: "agent".to_owned(),
+        version: "1".to_owned(),
+    };
+    let trajectory = trajectory::export(subject, &recording::calls(recording)).unwrap();
+    let ours = serde_json::to_value(&trajectory).unwrap();
+    let mut broken = ours.clone();
+    broken["steps"][1]["step_id"] = 7.into();
+    let script = "import json, sys\nfrom harbor.models.trajectories import Trajectory\n\
+        for each in json.load(sys.stdin):\n    try:\n        print(json.dumps(Trajectory.model_validate(each).to_json_dict()))\n    \
+        except ValueError as error:\n        print(json.dumps(str(error)))\n";
+    let told = ask(&python, script, &serde_json::to_vec(&[&ours, &broken]).unwrap());
+    let told: Vec<Value> = told
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(same(&ours, &told[0]), "ours:   {ours}\ntheirs: {}", told[0]);
+    assert!(told[1].as_str().unwrap().contains("sequential"), "{}", told[1]);
+}
+
+/// What a script prints that is fed with `input`.
+fn ask(python: &str, script: &str, input: &[u8]) -> String {
     let mut child = Command::new(python)
-        .args(["-c", include_str!("harbor.py")])
+        .args(["-c", script])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(&serde_json::to_vec(corpus).unwrap()).unwrap();
-    drop(input);
+    child.stdin.take().unwrap().write_all(input).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", output.status);
-    serde_json::from_slice(&output.stdout).unwrap()
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn harbor(python: &str, corpus: &[String]) -> Vec<Value> {
+    let told = ask(
+        python,
+        include_str!("harbor.py"),
+        &serde_json::to_vec(corpus).unwrap(),
+    );
+    serde_json::from_str(&told).unwrap()
 }
 
 /// Equal, with 2 and 2.0 being the same.

@@ -13,7 +13,7 @@ pub(super) fn text(content: &Value) -> String {
             parts.join("\n")
         }
         Value::Null => String::new(),
-        other => other.to_string(),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Object(_)) => other.to_string(),
     }
 }
 
@@ -33,17 +33,17 @@ fn part(part: &Value) -> Option<String> {
 
 /// A call of a tool; arguments come as JSON in a string, or as an object.
 pub(super) fn tool(id: &Value, name: &Value, arguments: &Value) -> ToolCall {
-    let read = match arguments {
-        Value::String(text) => serde_json::from_str(text).unwrap_or_else(|_| arguments.clone()),
-        other => other.clone(),
-    };
-    let arguments = match read {
-        Value::Object(members) => members,
-        Value::Null => Map::new(),
-        other => {
-            let text = other.as_str().map_or_else(|| other.to_string(), str::to_owned);
-            [("text".to_owned(), Value::from(text))].into_iter().collect()
-        }
+    let parsed = arguments
+        .as_str()
+        .and_then(|text| serde_json::from_str(text).ok());
+    let read = parsed.as_ref().unwrap_or(arguments);
+    let arguments = if let Some(members) = read.as_object() {
+        members.clone()
+    } else if read.is_null() {
+        Map::new()
+    } else {
+        let text = read.as_str().map_or_else(|| read.to_string(), str::to_owned);
+        [("text".to_owned(), Value::from(text))].into_iter().collect()
     };
     ToolCall {
         tool_call_id: id.as_str().unwrap_or_default().to_owned(),

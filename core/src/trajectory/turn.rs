@@ -25,6 +25,15 @@ pub(super) enum Turn {
     },
 }
 
+impl Turn {
+    fn as_said(&mut self) -> Option<&mut Said> {
+        match self {
+            Self::Model(said) => Some(said),
+            Self::System(_) | Self::User(_) | Self::Result { .. } => None,
+        }
+    }
+}
+
 /// What a model said.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Said {
@@ -47,10 +56,10 @@ pub(super) fn of_request(api: &str, request: &Value) -> Option<Vec<Turn>> {
         }
         "responses" => {
             instructions(&request["instructions"], &mut turns);
-            match &request["input"] {
-                Value::String(text) => turns.push(Turn::User(text.clone())),
-                items => each(items, |item| response_item(item, &mut turns)),
+            if let Some(text) = request["input"].as_str() {
+                turns.push(Turn::User(text.to_owned()));
             }
+            each(&request["input"], |item| response_item(item, &mut turns));
         }
         "completions" => turns.push(Turn::User(text(&request["prompt"]))),
         _ => return None,
@@ -142,7 +151,11 @@ fn response_item(item: &Value, turns: &mut Vec<Turn>) {
         Some("message") | None => {
             let content = text(&item["content"]);
             match item["role"].as_str() {
-                Some("assistant") => said_in(turns).text = content,
+                Some("assistant") => {
+                    if let Some(said) = said_in(turns) {
+                        said.text = content;
+                    }
+                }
                 Some("system" | "developer") => turns.push(Turn::System(content)),
                 Some(_) | None => turns.push(Turn::User(content)),
             }
@@ -155,19 +168,19 @@ fn response_item(item: &Value, turns: &mut Vec<Turn>) {
 fn output_item(item: &Value, turns: &mut Vec<Turn>) {
     let mut said = Said::default();
     take_output(item, &mut said);
-    if !said.tools.is_empty() {
-        said_in(turns).tools.append(&mut said.tools);
+    if !said.tools.is_empty()
+        && let Some(whole) = said_in(turns)
+    {
+        whole.tools.append(&mut said.tools);
     }
 }
 
-fn said_in(turns: &mut Vec<Turn>) -> &mut Said {
+/// The model's turn that is under way.
+fn said_in(turns: &mut Vec<Turn>) -> Option<&mut Said> {
     if !matches!(turns.last(), Some(Turn::Model(_))) {
         turns.push(Turn::Model(Said::default()));
     }
-    match turns.last_mut() {
-        Some(Turn::Model(said)) => said,
-        _ => unreachable!("a turn of the model was just put there"),
-    }
+    turns.last_mut().and_then(Turn::as_said)
 }
 
 /// One item of what a response says.

@@ -202,7 +202,7 @@ fn respond(call: Call) -> Answer {
 /// Finds the lines, in the order in which their calls began.
 fn index(file: &File, end: u64) -> io::Result<BTreeMap<(EgressPhase, Digest), VecDeque<Place>>> {
     let mut found = Vec::new();
-    let mut reader = io::BufReader::new(At { file, at: 0, end });
+    let mut reader = io::BufReader::new(At { file, next: 0, end });
     let (mut begin, mut line) = (0, Vec::new());
     loop {
         line.clear();
@@ -232,16 +232,16 @@ fn read(file: &File, place: Place) -> io::Result<Call> {
 /// Reads without moving the place at which the file is written.
 struct At<'a> {
     file: &'a File,
-    at: u64,
+    next: u64,
     end: u64,
 }
 
 impl io::Read for At<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+        let left = usize::try_from(self.end - self.next).unwrap_or(usize::MAX);
         let wanted = left.min(buffer.len());
-        let length = self.file.read_at(&mut buffer[..wanted], self.at)?;
-        self.at += length as u64;
+        let length = self.file.read_at(&mut buffer[..wanted], self.next)?;
+        self.next += length as u64;
         Ok(length)
     }
 }

@@ -6,7 +6,9 @@ use assay_core::{
     money::PicoUsd,
     policy::Recorded,
     recording::{self, Extent, Source},
+    upstream::Secret,
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use crate::{
@@ -197,4 +199,40 @@ async fn another_recording_than_the_assignment_names_is_not_taken() {
     );
     let refused = ask(&world, &json!({})).await;
     assert_eq!(refused.json()["error"]["code"], "replay_not_loaded");
+}
+
+/// The service repeats the credential in its answer and in a header of it.
+#[tokio::test]
+async fn i5_no_output_holds_the_credential_in_any_form() {
+    let credential = "sk-real-0123456789/abc+def";
+    let world = World::with(Script::leak(), |assignment| {
+        assignment.record = Recorded::Models;
+        assignment.upstreams[0].credential = Secret::new(credential.to_owned());
+    })
+    .await;
+    let mut outputs = vec![ask(&world, &json!({})).await.text()];
+    outputs.push(ask(&world, &json!({"stream": true})).await.text());
+    outputs.push(text(&world, 2).await);
+    assert!(outputs.iter().all(|output| output.contains("*******")));
+    let control = world.control();
+    for path in ["/v1/audit?from=0", "/v1/log?from=0", "/v1/ledger", "/v1/metrics"] {
+        outputs.push(control.signed_get(path).await.text());
+    }
+    for path in ["/healthz", "/trust", "/v1/ledger"] {
+        outputs.push(control.get(path).await.text());
+    }
+    outputs.extend(world.state_files());
+    let escaped = "sk-real-0123456789%2Fabc%2Bdef".to_owned();
+    let mut forms = vec![credential.to_owned(), escaped.clone(), escaped.to_lowercase()];
+    for skipped in 0..3 {
+        let text = format!("{}{credential}", "x".repeat(skipped));
+        // Without what depends on the neighbours.
+        let whole = STANDARD.encode(&text[..text.len() / 3 * 3]).split_off(4);
+        forms.extend([whole.replace('+', "-").replace('/', "_"), whole]);
+    }
+    for output in &outputs {
+        for form in &forms {
+            assert!(!output.contains(form), "{form} is in {output}");
+        }
+    }
 }

@@ -124,6 +124,14 @@ impl World {
         }
     }
 
+    /// What is in the state directory.
+    pub(crate) fn state_files(&self) -> Vec<String> {
+        let files = std::fs::read_dir(self.folder.path()).unwrap();
+        files
+            .map(|file| String::from_utf8_lossy(&std::fs::read(file.unwrap().path()).unwrap()).into_owned())
+            .collect()
+    }
+
     pub(crate) fn workload(&self) -> Bound {
         self.running.workload.unwrap()
     }

@@ -36,6 +36,13 @@ pub async fn records(kit: &Installation, attempt: &Attempt) -> anyhow::Result<()
                     "the write-ahead log cannot be read to its end"
                 );
             }
+            Channel::Proxy(_, Record::Recording) => {
+                let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+                ensure!(
+                    assay_core::recording::calls(&bytes).len() == lines.count(),
+                    "the recording cannot be read to its end"
+                );
+            }
         }
     }
     Ok(())

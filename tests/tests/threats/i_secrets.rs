@@ -1,7 +1,8 @@
 //! Group I: secrets and trust.
 
-use crate::scene::{GUARDED, attack, audited, both, through};
-use assay_tests::stage::address::IMPOSTOR;
+use crate::scene::{GUARDED, attack, audited, both, fresh, through};
+use assay_core::policy::Recorded;
+use assay_tests::stage::{Walls, address::IMPOSTOR};
 
 const CREDENTIAL: &str = "sk-stage-real-credential";
 
@@ -37,6 +38,36 @@ fn i5_the_credential_is_in_no_file_variable_log_or_audit() {
         !stage.path("proxy/assignment.json").exists(),
         "read once, then unlinked"
     );
+}
+
+#[test]
+fn i5_nothing_that_a_recording_proxy_writes_holds_the_credential() {
+    let stage = fresh(Walls::ALL, |assignment| assignment.record = Recorded::Models);
+    let Some(stage) = stage else { return };
+    attack(&stage, "web.model_call", &["2"]);
+    let state = stage
+        .operator(&format!("cat {}/*", stage.path("proxy/state").display()))
+        .unwrap();
+    assert!(
+        state.contains("\"answer\":") && state.contains("\"entry\":\"settle\""),
+        "{state}"
+    );
+    let told = [
+        state,
+        stage.log("proxy"),
+        format!("{:?}{:?}", stage.metrics().unwrap(), stage.ledger().unwrap()),
+        format!("{:?}", stage.audit().unwrap()),
+    ];
+    // As it is, and what every base64 of it has in its middle, by where it begins.
+    let forms = [
+        CREDENTIAL,
+        "LXN0YWdlLXJlYWwtY3JlZGVudG",
+        "zdGFnZS1yZWFsLWNyZWRlbnRp",
+        "c3RhZ2UtcmVhbC1jcmVkZW50aW",
+    ];
+    for form in forms {
+        assert!(told.iter().all(|text| !text.contains(form)), "{form}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use assay_core::audit::End;
 use assay_tests::stage::{Stage, Walls};
 
 use crate::scene::{attack, fresh, through};
@@ -59,6 +60,12 @@ fn j2_a_flood_of_refusals_does_not_fill_the_audit() {
     let (audit, ledger) = (stage.audit().unwrap(), stage.ledger().unwrap());
     assert!(ledger.denied >= 3000, "each is counted: {}", ledger.denied);
     assert!(audit.len() < 2000, "few are told: {}", audit.len());
+    let verdict = stage.closed_audit().unwrap();
+    assert_eq!((verdict.broken, verdict.end), (None, End::Closed));
+    assert_eq!(
+        verdict.decisions.denied, ledger.denied,
+        "the counts are in the chain"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 use assay_core::{
+    audit::{Chain, Verdict},
     control::{
         proxy::{AuditLine, Health, Ledger, Metrics, Probe, ProxyAssignment, Switch},
         signature::Signer,
@@ -74,6 +75,17 @@ impl Stage {
             whole(|from| async move { proxy_client().record(Record::Audit, from).await }).await
         })?;
         text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+
+    /// Lets the proxy serve nobody any more; what its audit is worth then.
+    pub fn closed_audit(&self) -> anyhow::Result<Verdict> {
+        let text = self.internet.place.run(async {
+            proxy_client().close().await?;
+            whole(|from| async move { proxy_client().record(Record::Audit, from).await }).await
+        })?;
+        let mut chain = Chain::default();
+        chain.push(text.as_bytes());
+        Ok(chain.finish())
     }
 
     /// The proxy's account.
