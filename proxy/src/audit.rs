@@ -182,12 +182,15 @@ impl Audit {
     /// How often each decision was made, told or only counted.
     pub fn counted(&self) -> Vec<Counted> {
         let writer = self.lock();
-        let counted = writer.counts.each().map(|(kind, decision, reason, count)| Counted {
-            kind: kind.name().to_owned(),
-            decision,
-            reason: reason.to_owned(),
-            count,
-        });
+        let counted = writer
+            .counts
+            .each()
+            .map(|(kind, decision, reason, count)| Counted {
+                kind: kind.name().to_owned(),
+                decision,
+                reason: reason.to_owned(),
+                count,
+            });
         counted.collect()
     }
 
