@@ -279,7 +279,7 @@ mod tests {
     }
 
     fn check(lines: &[String]) -> Verdict {
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let text = lines.join("\n") + "\n";
         let mut chain = Chain::default();
         for piece in text.as_bytes().chunks(11) {
             chain.push(piece);

@@ -104,10 +104,8 @@ fn a_stream_of_a_chat_says_the_same_as_a_whole_answer() {
         json!({"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "{\"path\":"}}]}}]}),
         json!({"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "\"/\"}"}}]}}]}),
     ];
-    let stream: String = pieces
-        .iter()
-        .map(|piece| format!("data: {piece}\r\n\r\n"))
-        .collect();
+    let pieces = pieces.map(|piece| format!("data: {piece}\r\n\r\n"));
+    let stream = pieces.concat();
     let second = json!({"messages": [
         {"role": "system", "content": "Be short."}, {"role": "user", "content": "List."},
         {"role": "assistant", "content": "I look.", "tool_calls": [{"id": "c1", "function": {"name": "ls", "arguments": "{}"}}]},
@@ -139,10 +137,8 @@ fn messages_become_the_same_steps() {
         json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "One "}}),
         json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "file."}}),
     ];
-    let stream: String = events
-        .iter()
-        .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()))
-        .collect();
+    let events = events.map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()));
+    let stream = events.concat();
     let calls = [
         call(1, "messages", &first, &json!({"content": blocks}).to_string()),
         call(2, "messages", &second, &stream),
