@@ -127,16 +127,14 @@ else
   model=assay-demo/scripted-1
   # The gateway of the engine's default bridge: sandboxes reach this machine there. Not every engine writes it down.
   gateway=$($client network inspect bridge --format '{{range .IPAM.Config}}{{.Gateway}}{{end}}' 2>/dev/null || true)
+  [ -n "$gateway" ] || gateway=$($client network inspect podman --format '{{range .Subnets}}{{.Gateway}}{{end}}' 2>/dev/null || true)
   [ -n "$gateway" ] || gateway=$(ip -4 -o addr show "${bridge:-docker0}" 2>/dev/null | awk '{ split($4, a, "/"); print a[1] }')
   advertise=()
   listen=$gateway:0
-  case $client in
-  podman*)
-    # Podman's bridge exists only while a container runs, so the service listens everywhere; its key is random.
-    gateway=$($client network inspect podman --format '{{range .Subnets}}{{.Gateway}}{{end}}')
+  # Podman's bridge exists only while a container runs; then the service listens everywhere. Its key is random.
+  if ! ip -4 -o addr show | grep -qF " $gateway/"; then
     listen=0.0.0.0:0 advertise=(--advertise "$gateway")
-    ;;
-  esac
+  fi
   "$target/debug/assay-scripted-model" --listen "$listen" ${advertise[@]+"${advertise[@]}"} --script demo/script.toml \
     --upstreams "$work/upstreams.toml" >"$work/model.log" 2>&1 &
   started+=($!)
