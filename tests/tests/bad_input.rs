@@ -94,7 +94,7 @@ fn on_docker(home: &Arc<Home>) -> Vec<libtest_mimic::Trial> {
         Oracle model: a_service_that_answers_429, a_service_that_answers_500, a_service_that_answers_half_a_body,
             a_service_that_cuts_its_stream, a_service_that_says_nothing, a_service_that_recovers;
         Oracle agent: forks_a_bomb, allocates_all_memory, fills_the_disk, prints_a_gigabyte,
-            prints_nul_and_invalid_utf8, leaves_a_grandchild_holding_the_pipe, ignores_sigterm,
+            prints_nul_and_invalid_utf8, listens_on_a_low_port, leaves_a_grandchild_holding_the_pipe, ignores_sigterm,
             runs_past_its_deadline, plants_a_reward, kills_every_process_it_can, replaces_the_shell;
         Oracle build: fails, never_ends, fills_the_disk;
         Oracle bundle: has_no_function, has_a_syntax_error, needs_python_that_is_not_there,
@@ -113,7 +113,7 @@ fn on_docker(home: &Arc<Home>) -> Vec<libtest_mimic::Trial> {
 fn on_podman(home: &Arc<Home>) -> Vec<libtest_mimic::Trial> {
     rows!(home,
         Nothing model: a_service_that_recovers;
-        Nothing agent: forks_a_bomb, replaces_the_shell;
+        Nothing agent: forks_a_bomb, replaces_the_shell, listens_on_a_low_port;
         Nothing build: fails;
         Nothing bundle: has_a_syntax_error, a_good_patch;
         Nothing verifier: leaves_a_reward_that_is_none;

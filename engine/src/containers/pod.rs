@@ -33,6 +33,10 @@ const MAIN_CAPABILITIES: [&str; 13] = [
 /// What init needs to write the rules and to prove them as another user; it drops all of it before it holds.
 const INIT_CAPABILITIES: [&str; 3] = ["NET_ADMIN", "SETGID", "SETUID"];
 
+/// A right over the network counts only in the namespace that it belongs to, and the workload lives in a user namespace of
+/// its own. Without this nobody in it could listen below 1024; not every engine sets it by itself.
+const LOW_PORTS: [&str; 2] = ["net.ipv4.ip_unprivileged_port_start", "0"];
+
 const MIB: i64 = 1 << 20;
 
 /// The sandbox whose containers are described.
@@ -73,6 +77,7 @@ impl Pod<'_> {
                 dns: Some(vec!["127.0.0.1".to_owned()]),
                 dns_search: Some(vec![".".to_owned()]),
                 port_bindings: Some(HashMap::from(bindings)),
+                sysctls: Some(HashMap::from([LOW_PORTS.map(str::to_owned).into()])),
                 security_opt: Some(vec!["no-new-privileges".to_owned()]),
                 memory: Some(64 * MIB),
                 memory_swap: Some(64 * MIB),

@@ -51,6 +51,13 @@ pub async fn prints_nul_and_invalid_utf8(home: &Installation) {
     assert_eq!(kept, b"\x00\xff\xfe\xc3ok\n");
 }
 
+/// Not bad at all: tasks serve on 80 and 443, whatever the engine's own idea of low ports.
+pub async fn listens_on_a_low_port(home: &Installation) {
+    let listen = r#"perl -MSocket -e 'socket(S, PF_INET, SOCK_STREAM, 0); bind(S, sockaddr_in(443, INADDR_ANY)) or die $!'"#;
+    let ended = run(home, "", listen).await;
+    expect(&ended, Cause::Completed, Some(1.0), &[]);
+}
+
 /// Nobody waits for the pipe's end.
 pub async fn leaves_a_grandchild_holding_the_pipe(home: &Installation) {
     let ended = run(home, "", "(sleep 1000 &) ; exit 0").await;
