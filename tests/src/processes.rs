@@ -117,7 +117,7 @@ impl Installation {
                 "screener",
                 "run",
                 "--slots",
-                "8",
+                "10",
                 "--name",
                 &format!("screener-{number}"),
             ])

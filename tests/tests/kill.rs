@@ -1,8 +1,9 @@
 //! `kill -9` of every part in every phase of a run, with real processes.
 //!
-//! One run waits in each phase; when all are verifiably there, the part is killed, started again where a supervisor would
-//! do that, and everything goes on. However that goes, each run ends in exactly one outcome with score 1, the books
-//! agree, stored streams have no gap, and nothing is left on the engine. What happens in between:
+//! One run waits in each phase, and one in a verifier that has a sandbox of its own; when all are verifiably there, the
+//! part is killed, started again where a supervisor would do that, and everything goes on. However that goes, each run
+//! ends in exactly one outcome with score 1, the books agree, stored streams have no gap, and nothing is left on the
+//! engine. What happens in between:
 //!
 //! | killed | prepare | start … verify | report |
 //! |---|---|---|---|
@@ -35,7 +36,7 @@ use anyhow::{Context as _, ensure};
 use assay_core::{cause::Cause, id::AgentId, money::PicoUsd, phase::Phase, wire::people::RunState};
 use assay_tests::processes::{Installation, Programs};
 
-use self::stage::Waiting;
+use self::stage::{Cell, Waiting};
 
 /// What is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,13 +113,13 @@ async fn round(kit: &mut Arc<Installation>, agent: AgentId, victim: Victim) -> a
             .kill()
             .await?;
     }
-    let waiting = stage::bring(kit, agent, &Phase::ALL, &format!("{victim:?}")).await?;
+    let waiting = stage::bring(kit, agent, &Cell::all(), &format!("{victim:?}")).await?;
     kill(Arc::get_mut(kit).context("nobody else holds the kit")?, victim).await?;
     let going = stage::let_go(kit);
     let mut wrong = Vec::new();
     for run in waiting {
         if let Err(error) = outcome(kit, run, victim).await {
-            wrong.push(format!("{}: {error:#}", run.phase));
+            wrong.push(format!("{}: {error:#}", run.cell));
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -162,7 +163,7 @@ async fn kill(kit: &mut Installation, victim: Victim) -> anyhow::Result<()> {
 async fn outcome(kit: &Installation, waiting: Waiting, victim: Victim) -> anyhow::Result<()> {
     let (run, attempts) = stage::ended(kit, waiting).await?;
     let causes: Vec<Option<Cause>> = attempts.iter().map(|attempt| attempt.cause).collect();
-    let lost = victim.loses(waiting.phase).map(Some);
+    let lost = victim.loses(waiting.cell.phase).map(Some);
     let expected: Vec<_> = lost.into_iter().chain([Some(Cause::Completed)]).collect();
     ensure!(causes == expected, "{causes:?}, not {expected:?}: {attempts:#?}");
     ensure!(
@@ -180,7 +181,7 @@ async fn outcome(kit: &Installation, waiting: Waiting, victim: Victim) -> anyhow
 
 /// The first loss is ours and tried again, the second is the agent's: a zero, charged.
 async fn proxy_lost_twice(kit: &Arc<Installation>, agent: AgentId) -> anyhow::Result<()> {
-    let waiting = stage::bring(kit, agent, &[Phase::Agent], "twice").await?[0];
+    let waiting = stage::bring(kit, agent, &[Phase::Agent.into()], "twice").await?[0];
     kit.daemon.kill_role("proxy").await?;
     stage::arrive(kit, waiting, 2).await?;
     kit.daemon.kill_role("proxy").await?;

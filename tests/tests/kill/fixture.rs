@@ -5,6 +5,8 @@ use std::path::Path;
 use assay_core::{digest::Digest, id::AgentId, phase::Phase};
 use assay_tests::processes::MODEL;
 
+use super::stage::Cell;
+
 /// Waits for the file `/go` if it is this phase's turn, and counts aloud meanwhile.
 const HOLD: &str = r#"#!/bin/sh
 read -r turn < /turn
@@ -15,6 +17,7 @@ echo "end $n"
 "#;
 
 const TASK: &str = r#"schema_version = "1.4"
+artifacts = ["/app/answer.txt"]
 [agent]
 timeout_sec = 300
 [verifier]
@@ -30,6 +33,8 @@ interval_sec = 0.2
 timeout_sec = 10
 retries = 10000
 "#;
+
+const APART: &str = "environment_mode = 'separate'\n";
 
 const TEST: &str = "#!/bin/sh\nhold verify\nif [ \"$(cat answer.txt)\" = 42 ]; then echo 1; else echo 0; fi > \
                     /logs/verifier/reward.txt\n";
@@ -67,11 +72,16 @@ fn dockerfile(phase: Phase, round: &str) -> String {
     text
 }
 
-/// Writes the task of a phase.
-pub fn write_task(folder: &Path, phase: Phase, round: &str) -> std::io::Result<()> {
-    write(folder, "task.toml", TASK)?;
+/// Writes the task of a cell.
+pub fn write_task(folder: &Path, cell: Cell, round: &str) -> std::io::Result<()> {
+    let apart = if cell.apart { APART } else { "" };
+    write(
+        folder,
+        "task.toml",
+        &TASK.replacen("[verifier]\n", &format!("[verifier]\n{apart}"), 1),
+    )?;
     write(folder, "instruction.md", "Write 42 into answer.txt")?;
-    write(folder, "environment/Dockerfile", &dockerfile(phase, round))?;
+    write(folder, "environment/Dockerfile", &dockerfile(cell.phase, round))?;
     write(folder, "environment/hold", HOLD)?;
     write(folder, "tests/test.sh", TEST)
 }
@@ -97,6 +107,6 @@ pub struct Order {
     pub task: Digest,
     /// The agent.
     pub agent: AgentId,
-    /// The phase that waits.
-    pub phase: Phase,
+    /// Where it waits.
+    pub cell: Cell,
 }

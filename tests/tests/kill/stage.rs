@@ -19,11 +19,44 @@ use assay_tests::processes::{Daemon, Hold, Installation, MODEL};
 
 use super::fixture::{self, Order};
 
-/// A run that waits, or waited, in a phase.
+/// Where a run waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell {
+    pub phase: Phase,
+    /// The verifier has a sandbox of its own.
+    pub apart: bool,
+}
+
+impl Cell {
+    /// Every phase, and the verifier both ways.
+    pub fn all() -> Vec<Self> {
+        let shared = Phase::ALL.map(Self::from);
+        let apart = Self {
+            phase: Phase::Verify,
+            apart: true,
+        };
+        shared.into_iter().chain([apart]).collect()
+    }
+}
+
+impl From<Phase> for Cell {
+    fn from(phase: Phase) -> Self {
+        Self { phase, apart: false }
+    }
+}
+
+impl std::fmt::Display for Cell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let apart = if self.apart { "-apart" } else { "" };
+        write!(f, "{}{apart}", self.phase)
+    }
+}
+
+/// A run that waits, or waited, in a cell of the matrix.
 #[derive(Debug, Clone, Copy)]
 pub struct Waiting {
     pub run: RunId,
-    pub phase: Phase,
+    pub cell: Cell,
 }
 
 /// The agent of every run.
@@ -40,37 +73,37 @@ pub async fn agent(kit: &Installation) -> anyhow::Result<AgentId> {
     Ok(kit.api.register_agent(&new).await?.id)
 }
 
-/// Submits one run for each phase, and waits until each is verifiably in its own.
+/// Submits one run for each cell, and waits until each is verifiably in its own.
 pub async fn bring(
     kit: &Installation,
     agent: AgentId,
-    phases: &[Phase],
+    cells: &[Cell],
     round: &str,
 ) -> anyhow::Result<Vec<Waiting>> {
     kit.front.stop_claims();
     let mut all = Vec::new();
-    for phase in phases {
+    for cell in cells {
         let folder = tempfile::tempdir()?;
-        fixture::write_task(folder.path(), *phase, round)?;
+        fixture::write_task(folder.path(), *cell, round)?;
         let archive = bundle::pack(folder.path())?;
         bundle::upload(&kit.api, &archive).await?;
-        let name = format!("wait-in-{phase}");
+        let name = format!("wait-in-{cell}");
         let digest = archive.digest;
         let task = kit.api.register_task(&NewTask { digest, name }).await?.digest;
         let order = Order {
             task,
             agent,
-            phase: *phase,
+            cell: *cell,
         };
         let run = submit(kit, order, round).await?;
-        match phase {
+        match cell.phase {
             // The healthcheck follows at once, so its beginning is where `start` has done its work.
             Phase::Start => kit.front.hold(run, Hold::Begin(Phase::Health)),
             Phase::Report => kit.front.hold(run, Hold::Report),
             Phase::Prepare | Phase::Health | Phase::Setup | Phase::Agent | Phase::Collect | Phase::Verify => {
             }
         }
-        all.push(Waiting { run, phase: *phase });
+        all.push(Waiting { run, cell: *cell });
     }
     kit.front.let_claim();
     for waiting in &all {
@@ -83,7 +116,7 @@ async fn submit(kit: &Installation, order: Order, round: &str) -> anyhow::Result
     let mut policy = Policy::parse(&format!(
         "[models]\nallow = [\"{MODEL}\"]\n[budget]\nrun_usd = \"0.5\"\n"
     ))?;
-    if order.phase != Phase::Prepare {
+    if order.cell.phase != Phase::Prepare {
         let without = Policy::parse("[egress.build]\nmode = \"none\"")?;
         policy.egress = without.egress;
     }
@@ -97,7 +130,7 @@ async fn submit(kit: &Installation, order: Order, round: &str) -> anyhow::Result
         priority: 5,
         values: BTreeMap::new(),
     };
-    let evaluation = kit.api.submit(&new, &format!("{round}-{}", order.phase)).await?;
+    let evaluation = kit.api.submit(&new, &format!("{round}-{}", order.cell)).await?;
     let runs = kit.api.runs(evaluation.id).await?;
     Ok(runs.first().context("an evaluation without a run")?.id)
 }
@@ -116,23 +149,23 @@ pub async fn arrive(kit: &Installation, waiting: Waiting, number: usize) -> anyh
             .iter()
             .any(|attempt| attempt.cause.is_some() && attempt.number as usize == number);
         if ended || begun.elapsed() > PATIENCE {
-            bail!("a run does not come to wait in {}: {attempts:#?}", waiting.phase);
+            bail!("a run does not come to wait in {}: {attempts:#?}", waiting.cell);
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
 async fn is_there(kit: &Installation, waiting: Waiting, attempt: &Attempt) -> anyhow::Result<bool> {
-    if attempt.phase != Some(waiting.phase) {
+    if attempt.phase != Some(waiting.cell.phase) {
         return Ok(false);
     }
-    match waiting.phase {
+    match waiting.cell.phase {
         Phase::Start | Phase::Report => Ok(kit.front.holds(waiting.run)),
         // A healthcheck prints nothing; its phase begins with the first check.
         Phase::Health => Ok(true),
         Phase::Prepare | Phase::Setup | Phase::Agent | Phase::Collect | Phase::Verify => {
             let outputs = kit.api.outputs(attempt.id, 0, std::time::Duration::ZERO).await?;
-            let phase = waiting.phase.name();
+            let phase = waiting.cell.phase.name();
             Ok(outputs.iter().any(|output| {
                 output.channel.phase() == phase && output.channel.stream() == "stdout" && output.bytes > 0
             }))
