@@ -43,6 +43,7 @@ pub fn files(sandbox: SandboxId, phase: EgressPhase, signer: &Signer) -> Sandbox
         init: InitConfig {
             hold: true,
             backend: Backend::Auto,
+            install: Vec::new(),
         },
         proxy: ProxyAssignment {
             sandbox,

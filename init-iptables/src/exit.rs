@@ -26,6 +26,14 @@ pub enum Failure {
         /// Why.
         source: std::io::Error,
     },
+    /// A file could not be put in its place for another container.
+    #[error("installing {path}: {source}")]
+    Install {
+        /// Which file or folder.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// `nf_tables` failed.
     #[error("nf_tables: {0}")]
     Nft(#[from] nft::Error),
@@ -66,6 +74,7 @@ impl Failure {
             Self::Usage(_) => 64,
             Self::Config { .. } => 65,
             Self::Unreadable { .. } => 66,
+            Self::Install { .. } => 83,
             Self::NoFilter { .. }
             | Self::Nft(nft::Error::Missing(_))
             | Self::Legacy(legacy::Error::Missing(_)) => 69,
@@ -113,4 +122,5 @@ pub const TABLE: &str = "\
  79  a connection of the proxy was captured
  80  UDP to port 443 was let out
  81  no address family has a loopback address
- 82  the holder could not give up its rights";
+ 82  the holder could not give up its rights
+ 83  a file could not be put in its place for another container";

@@ -5,6 +5,7 @@
 
 pub mod exit;
 pub mod hold;
+pub mod install;
 pub mod legacy;
 pub mod netlink;
 pub mod nft;

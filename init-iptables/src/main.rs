@@ -9,7 +9,7 @@ use std::{
 use assay_init_iptables::{
     exit::{Failure, TABLE},
     hold::{Signals, drop_capabilities},
-    run,
+    install, run,
 };
 use serde_json::json;
 
@@ -41,6 +41,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Help => print(&format!("{USAGE}\n\nExit codes:\n{TABLE}")),
         Command::Establish { config } => {
             let config = run::read_config(&config)?;
+            install::all(&config.install)?;
             let report = run::establish(config.backend)?;
             if !config.hold {
                 return print(&json!(report).to_string());

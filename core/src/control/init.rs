@@ -9,6 +9,35 @@ pub struct InitConfig {
     pub hold: bool,
     /// Which packet filter to use.
     pub backend: Backend,
+    /// What is put into the volumes of the other containers before the rules are written (Kubernetes), in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub install: Vec<Install>,
+}
+
+/// One thing that is put in its place for another container of the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Install {
+    /// A file is copied.
+    File {
+        /// What is copied.
+        from: String,
+        /// Where it goes; what is there already is replaced.
+        to: String,
+        /// User and group.
+        owner: u32,
+        /// Its mode.
+        mode: u32,
+    },
+    /// A folder is made where it is missing, and given to its owner. Files inside of it come before it.
+    Folder {
+        /// Which one.
+        path: String,
+        /// User and group.
+        owner: u32,
+        /// Its mode.
+        mode: u32,
+    },
 }
 
 /// Which packet filter to use.

@@ -93,6 +93,7 @@ impl Ingredients<'_> {
             init: InitConfig {
                 hold: true,
                 backend: Backend::Auto,
+                install: Vec::new(),
             },
             proxy: ProxyAssignment {
                 sandbox,
