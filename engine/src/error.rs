@@ -37,6 +37,9 @@ pub enum Error {
         /// How long.
         seconds: u64,
     },
+    /// There was no room for it so far. Nothing ran, so nothing was tried.
+    #[error("no room for the sandbox: {0}")]
+    NoRoom(String),
     /// The image does not exist where the engine looks.
     #[error("image {0} does not exist here")]
     NoImage(String),
@@ -45,6 +48,9 @@ pub enum Error {
 impl Error {
     /// May the same call succeed later?
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Timeout { .. })
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::Timeout { .. } | Self::NoRoom(_)
+        )
     }
 }

@@ -6,6 +6,8 @@
 pub mod containers;
 mod error;
 pub mod fake;
+pub mod kubernetes;
+mod labels;
 mod spec;
 pub mod trial;
 
@@ -13,8 +15,8 @@ use std::future::Future;
 
 pub use error::Error;
 pub use spec::{
-    BuildNetwork, BuildOutcome, BuildProxy, Death, Evidence, ImageRef, ImageSpec, Listed, Resources, Sandbox,
-    SandboxFiles, SandboxRef, SandboxSpec,
+    BuildNetwork, BuildOutcome, BuildProxy, Death, Evidence, ImageRef, ImageSpec, Listed, Loss, LossKind,
+    Resources, Sandbox, SandboxFiles, SandboxRef, SandboxSpec,
 };
 
 /// Where sandboxes run.

@@ -98,6 +98,8 @@ pub struct Evidence {
     pub proxy: Option<Death>,
     /// How main ended, if it did.
     pub main: Option<Death>,
+    /// Why the engine itself took the sandbox away, if it did.
+    pub lost: Option<Loss>,
     /// The containers do not exist (any more).
     pub gone: bool,
 }
@@ -106,6 +108,46 @@ impl Evidence {
     /// Everything is there and nothing has ended.
     pub fn is_whole(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// A sandbox was taken away by what it runs on. Never the workload's fault alone, but for the deadline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// What happened.
+    pub kind: LossKind,
+    /// The engine's own words.
+    pub message: String,
+}
+
+/// Why a sandbox was taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LossKind {
+    /// The node ran out of memory, disk or process numbers, or somebody asked for the eviction.
+    Evicted,
+    /// The sandbox wrote more than its own limit on disk.
+    DiskFull,
+    /// Something more important took its place.
+    Preempted,
+    /// The node does not answer any more, or was shut down.
+    NodeLost,
+    /// The node refused the pod after it had been placed there.
+    Rejected,
+    /// It outlived the deadline that the engine holds by itself.
+    Deadline,
+}
+
+impl LossKind {
+    /// What happened, for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Evicted => "evicted from its node",
+            Self::DiskFull => "evicted: it wrote more than its limit on disk",
+            Self::Preempted => "preempted by something more important",
+            Self::NodeLost => "lost with its node",
+            Self::Rejected => "refused by its node",
+            Self::Deadline => "ended at its last deadline",
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use assay_core::{
     },
     phase::Phase,
 };
-use assay_engine::BuildOutcome;
+use assay_engine::{BuildOutcome, LossKind};
 
 use crate::{
     evidence::{EngineFault, Evidence, Job, Part, PatchState},
@@ -77,6 +77,16 @@ fn broken_sandbox(row: &Row, evidence: &[Evidence]) -> Option<Note> {
             None
         }
     })?;
+    if let Some(loss) = &state.lost {
+        let words = format!("the sandbox was {}: {}", loss.kind.as_str(), loss.message);
+        let cause = match (loss.kind == LossKind::DiskFull, row.phase) {
+            (true, Phase::Verify) => Cause::VerifierOutOfDisk,
+            (true, Phase::Setup) => Cause::AgentSetupFailed,
+            (true, Phase::Agent | Phase::Collect) => Cause::AgentOutOfDisk,
+            _ => Cause::SandboxLost,
+        };
+        return Some(note(cause, &words));
+    }
     if let Some(death) = &state.main
         && death.oom
     {

@@ -4,14 +4,10 @@ use std::{collections::HashMap, fmt};
 
 use assay_core::id::{AttemptId, RunId, SandboxId};
 
-use crate::SandboxRef;
-
-const RUN: &str = "assay.dev/run";
-const ATTEMPT: &str = "assay.dev/attempt";
-const ROLE: &str = "assay.dev/role";
-const OWNER: &str = "assay.dev/owner";
-const SANDBOX: &str = "assay.dev/sandbox";
-const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+use crate::{
+    SandboxRef,
+    labels::{ATTEMPT, MANAGED_BY, OWNER, ROLE, RUN, SANDBOX},
+};
 
 /// The installation whose containers are ours.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 use assay_core::{control::runner::Usage, limits::LimitSettings};
-use assay_engine::Death;
+use assay_engine::{Death, Loss, LossKind};
 
 use super::*;
 use crate::row::{Memo, Outline, StepOutline};
@@ -218,6 +218,18 @@ fn each_phase_has_its_causes() {
     }
 }
 
+fn lost(kind: LossKind) -> assay_engine::Evidence {
+    assay_engine::Evidence {
+        main: Some(dead(137, true)),
+        proxy: Some(dead(137, false)),
+        lost: Some(Loss {
+            kind,
+            message: "the node said so".to_owned(),
+        }),
+        ..Default::default()
+    }
+}
+
 #[test]
 fn a_dead_container_outweighs_how_the_agent_ended() {
     let ended = Evidence::Ended(Job::Agent, end(Outcome::Exited, 1));
@@ -267,6 +279,11 @@ fn a_dead_container_outweighs_how_the_agent_ended() {
             },
             Cause::SandboxLost,
         ),
+        // Whatever the containers of a sandbox that was taken away ended with, they were ended.
+        (lost(LossKind::Evicted), Cause::SandboxLost),
+        (lost(LossKind::Preempted), Cause::SandboxLost),
+        (lost(LossKind::NodeLost), Cause::SandboxLost),
+        (lost(LossKind::DiskFull), Cause::AgentOutOfDisk),
     ];
     for (state, cause) in states {
         let evidence = [ended.clone(), Evidence::Sandbox(state)];

@@ -99,6 +99,7 @@ pub(super) fn told(evidence: &Evidence) -> serde_json::Value {
         Evidence::Sandbox(state) => json!({
             "what": "sandbox",
             "gone": state.gone,
+            "lost": state.lost.as_ref().map(|loss| loss.kind.as_str()),
             "main": state.main.as_ref().map(|death| (death.code, death.oom)),
             "proxy": state.proxy.as_ref().map(|death| (death.code, death.oom)),
         }),

@@ -122,9 +122,11 @@ fn image_key(content: &Digest) -> Digest {
 fn build_fault(error: &Error) -> EngineFault {
     match error {
         Error::NoImage(_) => EngineFault::NoImage,
-        Error::Unavailable { .. } | Error::Refused { .. } | Error::Died { .. } | Error::Timeout { .. } => {
-            EngineFault::Build
-        }
+        Error::Unavailable { .. }
+        | Error::Refused { .. }
+        | Error::Died { .. }
+        | Error::Timeout { .. }
+        | Error::NoRoom(_) => EngineFault::Build,
     }
 }
 
@@ -132,9 +134,11 @@ fn build_fault(error: &Error) -> EngineFault {
 pub(super) fn engine_fault(error: &Error) -> Evidence {
     let fault = match error {
         Error::NoImage(_) => EngineFault::NoImage,
-        Error::Unavailable { .. } | Error::Refused { .. } | Error::Died { .. } | Error::Timeout { .. } => {
-            EngineFault::Other
-        }
+        Error::Unavailable { .. }
+        | Error::Refused { .. }
+        | Error::Died { .. }
+        | Error::Timeout { .. }
+        | Error::NoRoom(_) => EngineFault::Other,
     };
     Evidence::Engine(fault, error.to_string())
 }

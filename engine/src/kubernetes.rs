@@ -1,0 +1,174 @@
+//! Sandboxes on a Kubernetes cluster: one pod each, plain API objects, no exec.
+//!
+//! A pod has one init container, which puts runner and files in their places and writes and proves the packet rules,
+//! then proxy and main side by side. Files come by a Secret that only init mounts and that is deleted once they are in
+//! their places. Everything after that goes through the runner's and the proxy's own control interfaces.
+
+mod connect;
+mod events;
+mod evidence;
+mod fault;
+mod files;
+mod image;
+mod labels;
+mod living;
+mod pod;
+mod reach;
+mod reference;
+mod remove;
+mod settings;
+mod start;
+mod status;
+mod watch;
+
+use std::{future::Future, time::Duration};
+
+use assay_core::phase::EgressPhase;
+use bytes::Bytes;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+pub use self::settings::{Access, Images, PodOptions, Reach, Registries, Settings, Toleration};
+use self::{fault::fault, image::Lookup, labels::Owner, reach::Ways};
+use crate::{BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Sandbox, SandboxRef, SandboxSpec};
+
+/// Longest wait for one ordinary answer of the cluster.
+const CALL: Duration = Duration::from_mins(1);
+/// Longest wait for a sign of life.
+const PING: Duration = Duration::from_secs(5);
+/// Beside the time that a sandbox has to start: for saying why it did not.
+const SLACK: Duration = Duration::from_secs(15);
+
+/// A cluster.
+pub struct Kubernetes {
+    client: Client,
+    namespace: String,
+    pods: Api<Pod>,
+    secrets: Api<Secret>,
+    owner: Owner,
+    images: Images,
+    options: PodOptions,
+    lookup: Lookup,
+    ways: Ways,
+}
+
+impl Kubernetes {
+    /// Connects, and sees that the namespace is there.
+    pub async fn connect(settings: Settings) -> Result<Self, Error> {
+        if !labels::may_be_label(&settings.owner) {
+            return Err(Error::Refused {
+                operation: "connect to the cluster",
+                message: format!(
+                    "{:?} cannot be a label, so it is no id of an installation",
+                    settings.owner
+                ),
+            });
+        }
+        let client = connect::client(&settings.access).await?;
+        let namespace = settings.namespace;
+        let engine = Self {
+            pods: Api::namespaced(client.clone(), &namespace),
+            secrets: Api::namespaced(client.clone(), &namespace),
+            client,
+            namespace,
+            owner: Owner(settings.owner),
+            images: settings.images,
+            options: settings.pods,
+            lookup: Lookup::new(settings.registries),
+            ways: Ways::new(settings.reach),
+        };
+        within("connect to the cluster", CALL, living::list(&engine)).await?;
+        Ok(engine)
+    }
+}
+
+impl Engine for Kubernetes {
+    async fn create(&self, spec: &SandboxSpec) -> Result<Sandbox, Error> {
+        let limit = spec.start_timeout + SLACK;
+        within("create", limit, Box::pin(start::sandbox(self, spec))).await
+    }
+
+    async fn find(&self, sandbox: &SandboxRef) -> Result<Option<Sandbox>, Error> {
+        within("find", CALL, living::find(self, *sandbox)).await
+    }
+
+    async fn set_phase(&self, sandbox: &SandboxRef, phase: EgressPhase) -> Result<(), Error> {
+        let (key, value) = labels::phase(phase);
+        let patch = json!({ "metadata": { "labels": { key: value } } });
+        let name = labels::name(sandbox.sandbox);
+        let patched = async {
+            let (how, patch) = (PatchParams::default(), Patch::Merge(&patch));
+            let done = self.pods.patch_metadata(&name, &how, &patch).await;
+            done.map_err(|error| fault("set the phase", &error))
+        };
+        within("set the phase", CALL, patched).await.map(|_| ())
+    }
+
+    async fn evidence(&self, sandbox: &SandboxRef) -> Result<Evidence, Error> {
+        within("evidence", CALL, living::evidence_of(self, *sandbox)).await
+    }
+
+    /// The kubelet holds the limit on disk: it evicts.
+    async fn disk_used(&self, _sandbox: &SandboxRef) -> Result<Option<u64>, Error> {
+        Ok(None)
+    }
+
+    async fn stop_proxy(&self, sandbox: &SandboxRef) -> Result<(), Error> {
+        within("stop_proxy", CALL, remove::stop(self, *sandbox)).await
+    }
+
+    async fn destroy(&self, sandbox: &SandboxRef) -> Result<(), Error> {
+        remove::destroy(self, *sandbox).await
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        let asked = async {
+            let version = self.client.apiserver_version().await;
+            version.map_err(|error| fault("ping", &error))
+        };
+        within("ping", PING, asked).await.map(|_| ())
+    }
+
+    async fn list(&self) -> Result<Vec<Listed>, Error> {
+        within("list", CALL, living::list(self)).await
+    }
+
+    async fn build(&self, spec: &ImageSpec, _log: mpsc::Sender<Bytes>) -> Result<BuildOutcome, Error> {
+        Err(Error::Refused {
+            operation: "build image",
+            message: format!(
+                "this engine does not build images yet; give the task an image of a registry (docker_image in task.toml) \
+                 instead of {}",
+                spec.dockerfile
+            ),
+        })
+    }
+}
+
+impl std::fmt::Debug for Kubernetes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kubernetes")
+            .field("namespace", &self.namespace)
+            .field("owner", &self.owner)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bounds an operation in time.
+async fn within<T>(
+    operation: &'static str,
+    limit: Duration,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::time::timeout(limit, work)
+        .await
+        .unwrap_or(Err(Error::Timeout {
+            operation,
+            seconds: limit.as_secs(),
+        }))
+}

@@ -1,0 +1,292 @@
+//! What the pod of a sandbox looks like. Pure: no cluster is asked here.
+
+use std::collections::BTreeMap;
+
+use assay_core::egress::{PROXY_UID, port};
+use k8s_openapi::{
+    api::core::v1::{
+        Capabilities, Container, ContainerPort, EmptyDirVolumeSource, LocalObjectReference, Pod,
+        PodDNSConfig, PodSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
+        Volume, VolumeMount,
+    },
+    apimachinery::pkg::api::resource::Quantity,
+};
+
+use super::{
+    files::{AT_FILES, AT_MAIN, AT_PROXY, INIT_CONFIG},
+    labels::{self, Identity, Owner},
+    settings::PodOptions,
+};
+use crate::Resources;
+
+/// What main may do. Never `NET_ADMIN`, `NET_RAW`, `SYS_ADMIN` or `SYS_PTRACE`.
+const MAIN_CAPABILITIES: [&str; 13] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "MKNOD",
+    "AUDIT_WRITE",
+    "SETFCAP",
+];
+/// What init needs to give the proxy its files, to write the rules and to prove them as another user.
+const INIT_CAPABILITIES: [&str; 4] = ["CHOWN", "NET_ADMIN", "SETGID", "SETUID"];
+
+/// The names of the containers.
+pub(super) const INIT: &str = "init";
+pub(super) const PROXY: &str = "proxy";
+pub(super) const MAIN: &str = "main";
+
+const MIB: u64 = 1 << 20;
+/// What the proxy may use. It is rarely busy, so little CPU is reserved for it.
+const PROXY_MEMORY: u64 = 256 * MIB;
+const PROXY_STATE: u64 = 512 * MIB;
+const PROXY_CPU_MILLI: (u64, u64) = (50, 1_000);
+/// The runner, its configuration and the trust bundles.
+const MAIN_VOLUME: u64 = 64 * MIB;
+/// Between SIGTERM and SIGKILL, seconds: the proxy hands out its ledger, which may take it 25.
+const GRACE: i64 = 30;
+
+/// What a pod is made from.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    pub owner: &'a Owner,
+    pub identity: Identity,
+    pub namespace: &'a str,
+    /// Init, proxy and main, by digest.
+    pub images: [&'a str; 3],
+    pub limits: &'a Resources,
+    pub phase: assay_core::phase::EgressPhase,
+    pub options: &'a PodOptions,
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Plan<'_> {
+    pub(super) fn pod(&self) -> Pod {
+        let mut metadata = labels::metadata(self.owner, &self.identity, self.namespace);
+        metadata
+            .labels
+            .get_or_insert_default()
+            .extend([labels::phase(self.phase)]);
+        metadata.annotations = Some(self.annotations.clone());
+        Pod {
+            metadata,
+            spec: Some(self.spec()),
+            status: None,
+        }
+    }
+
+    fn spec(&self) -> PodSpec {
+        let options = self.options;
+        let some = |map: &BTreeMap<String, String>| Some(map.clone()).filter(|map| !map.is_empty());
+        let secrets: Vec<_> = options.pull_secrets.iter().map(|name| reference(name)).collect();
+        PodSpec {
+            init_containers: Some(vec![self.init()]),
+            containers: vec![self.proxy(), self.main()],
+            volumes: Some(self.volumes()),
+            restart_policy: Some("Never".to_owned()),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            active_deadline_seconds: Some(signed(options.lifetime.as_secs())),
+            termination_grace_period_seconds: Some(GRACE),
+            hostname: Some(hostname(&self.identity)),
+            dns_policy: Some("None".to_owned()),
+            dns_config: Some(PodDNSConfig {
+                nameservers: Some(vec!["127.0.0.1".to_owned()]),
+                ..PodDNSConfig::default()
+            }),
+            host_users: options.user_namespace.then_some(false),
+            runtime_class_name: options.runtime_class.clone(),
+            node_selector: some(&options.node_selector),
+            tolerations: Some(options.tolerations.clone()).filter(|list| !list.is_empty()),
+            priority_class_name: options.priority_class.clone(),
+            image_pull_secrets: Some(secrets).filter(|list| !list.is_empty()),
+            ..PodSpec::default()
+        }
+    }
+
+    /// Puts the runner and the files in their places, writes the rules, proves them, ends.
+    fn init(&self) -> Container {
+        Container {
+            args: Some(vec!["--config".to_owned(), INIT_CONFIG.to_owned()]),
+            security_context: Some(SecurityContext {
+                run_as_user: Some(0),
+                run_as_group: Some(0),
+                capabilities: Some(only(&INIT_CAPABILITIES)),
+                ..strict()
+            }),
+            resources: Some(amounts(&[("cpu", 50, 1_000), ("memory", 64 * MIB, 64 * MIB)])),
+            volume_mounts: Some(vec![
+                mount("files", AT_FILES, true),
+                mount(MAIN, AT_MAIN, false),
+                mount(PROXY, AT_PROXY, false),
+            ]),
+            ..container(INIT, self.images[0])
+        }
+    }
+
+    fn proxy(&self) -> Container {
+        let (requested, limit) = PROXY_CPU_MILLI;
+        Container {
+            security_context: Some(SecurityContext {
+                run_as_user: Some(i64::from(PROXY_UID)),
+                run_as_group: Some(i64::from(PROXY_UID)),
+                run_as_non_root: Some(true),
+                capabilities: Some(only(&[])),
+                ..strict()
+            }),
+            resources: Some(amounts(&[
+                ("cpu", requested, limit),
+                ("memory", PROXY_MEMORY, PROXY_MEMORY),
+                ("ephemeral-storage", PROXY_STATE, PROXY_STATE),
+            ])),
+            ports: Some(vec![control("proxy-control", port::PROXY)]),
+            volume_mounts: Some(vec![mount(PROXY, "/assay", false)]),
+            ..container(PROXY, self.images[1])
+        }
+    }
+
+    fn main(&self) -> Container {
+        let limits = self.limits;
+        let cpu = (limits.cpu_milli * self.options.cpu_request_percent / 100).max(1);
+        Container {
+            command: Some(
+                ["/assay/runner", "serve", "--config", "/assay/runner.json"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            ),
+            security_context: Some(SecurityContext {
+                run_as_user: Some(0),
+                run_as_group: Some(0),
+                capabilities: Some(only(&MAIN_CAPABILITIES)),
+                privileged: Some(false),
+                // A task's own setuid programs have to work. The runner loads a filter of its own; only it runs without.
+                allow_privilege_escalation: Some(true),
+                seccomp_profile: Some(seccomp("Unconfined")),
+                ..SecurityContext::default()
+            }),
+            resources: Some(amounts(&[
+                ("cpu", cpu, limits.cpu_milli),
+                ("memory", limits.memory_bytes, limits.memory_bytes),
+                ("ephemeral-storage", limits.disk_bytes, limits.disk_bytes),
+            ])),
+            ports: Some(vec![control("runner-control", port::RUNNER)]),
+            volume_mounts: Some(vec![mount(MAIN, "/assay", false)]),
+            ..container(MAIN, self.images[2])
+        }
+    }
+
+    fn volumes(&self) -> Vec<Volume> {
+        let empty = |name: &str, most: u64| Volume {
+            name: name.to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource {
+                size_limit: Some(Quantity(most.to_string())),
+                ..EmptyDirVolumeSource::default()
+            }),
+            ..Volume::default()
+        };
+        let files = Volume {
+            name: "files".to_owned(),
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(labels::name(self.identity.sandbox)),
+                default_mode: Some(0o400),
+                ..SecretVolumeSource::default()
+            }),
+            ..Volume::default()
+        };
+        vec![files, empty(MAIN, MAIN_VOLUME), empty(PROXY, PROXY_STATE)]
+    }
+}
+
+/// What all three have in common.
+fn container(name: &str, image: &str) -> Container {
+    Container {
+        name: name.to_owned(),
+        image: Some(image.to_owned()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        // The end of the log comes with the status: nobody has to ask the node for it.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        ..Container::default()
+    }
+}
+
+/// Read-only root, no way to more rights, the runtime's own filter.
+fn strict() -> SecurityContext {
+    SecurityContext {
+        privileged: Some(false),
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        seccomp_profile: Some(seccomp("RuntimeDefault")),
+        ..SecurityContext::default()
+    }
+}
+
+fn seccomp(kind: &str) -> SeccompProfile {
+    SeccompProfile {
+        type_: kind.to_owned(),
+        localhost_profile: None,
+    }
+}
+
+fn only(added: &[&str]) -> Capabilities {
+    let added: Vec<String> = added.iter().map(|&name| name.to_owned()).collect();
+    Capabilities {
+        drop: Some(vec!["ALL".to_owned()]),
+        add: Some(added).filter(|list| !list.is_empty()),
+    }
+}
+
+/// Requested and most; CPU in thousandths, the rest in bytes.
+fn amounts(all: &[(&str, u64, u64)]) -> ResourceRequirements {
+    let amount = |name: &str, value: u64| {
+        let unit = if name == "cpu" { "m" } else { "" };
+        (name.to_owned(), Quantity(format!("{value}{unit}")))
+    };
+    ResourceRequirements {
+        requests: Some(all.iter().map(|(name, asked, _)| amount(name, *asked)).collect()),
+        limits: Some(all.iter().map(|(name, _, most)| amount(name, *most)).collect()),
+        claims: None,
+    }
+}
+
+fn mount(volume: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: volume.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    }
+}
+
+fn control(name: &str, port: u16) -> ContainerPort {
+    ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: i32::from(port),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    }
+}
+
+fn reference(name: &str) -> LocalObjectReference {
+    LocalObjectReference {
+        name: name.to_owned(),
+    }
+}
+
+fn hostname(identity: &Identity) -> String {
+    let digits = identity.sandbox.to_string().replace('-', "");
+    format!("sandbox-{}", digits.get(20..).unwrap_or_default())
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+use assay_core::{
+    id::{AttemptId, RunId, SandboxId},
+    phase::EgressPhase,
+};
+use uuid::Uuid;
+
+use super::*;
+
+fn with(options: &PodOptions) -> Pod {
+    let plan = Plan {
+        owner: &Owner("here".to_owned()),
+        identity: Identity {
+            sandbox: SandboxId(Uuid::from_u128(1)),
+            run: RunId(Uuid::from_u128(2)),
+            attempt: AttemptId(Uuid::from_u128(3)),
+        },
+        namespace: "assay-sandboxes",
+        images: ["r/init@sha256:1", "r/proxy@sha256:2", "r/task@sha256:3"],
+        limits: &Resources {
+            cpu_milli: 1_500,
+            memory_bytes: 1 << 30,
+            pids: 100,
+            disk_bytes: 1 << 33,
+        },
+        phase: EgressPhase::Setup,
+        options,
+        annotations: BTreeMap::new(),
+    };
+    plan.pod()
+}
+
+#[test]
+fn a_pod_looks_like_this() {
+    insta::assert_yaml_snapshot!(with(&PodOptions::default()));
+}
+
+#[test]
+fn main_never_gets_a_capability_of_the_network_or_the_machine() {
+    let spec = with(&PodOptions::default()).spec.unwrap();
+    for container in &spec.containers {
+        let capabilities = container.security_context.clone().unwrap().capabilities.unwrap();
+        assert_eq!(capabilities.drop.unwrap(), ["ALL"]);
+        for never in ["NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_PTRACE"] {
+            assert!(
+                !capabilities.add.iter().flatten().any(|name| name == never),
+                "{never}"
+            );
+        }
+        assert!(container.env.is_none(), "nothing secret can be in an environment");
+    }
+    assert_eq!(spec.automount_service_account_token, Some(false));
+}
+
+#[test]
+fn options_of_a_cluster_reach_the_pod() {
+    let spec = with(&PodOptions {
+        runtime_class: Some("gvisor".to_owned()),
+        user_namespace: true,
+        node_selector: BTreeMap::from([("pool".to_owned(), "tasks".to_owned())]),
+        tolerations: vec![super::super::Toleration {
+            key: Some("tasks".to_owned()),
+            operator: Some("Exists".to_owned()),
+            ..Default::default()
+        }],
+        priority_class: Some("low".to_owned()),
+        pull_secrets: vec!["registry".to_owned()],
+        cpu_request_percent: 50,
+        lifetime: std::time::Duration::from_mins(1),
+    })
+    .spec
+    .unwrap();
+    assert_eq!(spec.runtime_class_name.as_deref(), Some("gvisor"));
+    assert_eq!(spec.host_users, Some(false));
+    assert_eq!(spec.node_selector.unwrap()["pool"], "tasks");
+    assert_eq!(spec.tolerations.unwrap().len(), 1);
+    assert_eq!(spec.priority_class_name.as_deref(), Some("low"));
+    assert_eq!(spec.image_pull_secrets.unwrap()[0].name, "registry");
+    assert_eq!(spec.active_deadline_seconds, Some(60));
+    let main = spec.containers.into_iter().find(|one| one.name == MAIN).unwrap();
+    let resources = main.resources.unwrap();
+    assert_eq!(resources.requests.unwrap()["cpu"].0, "750m");
+    assert_eq!(resources.limits.unwrap()["cpu"].0, "1500m");
+}

@@ -1,0 +1,99 @@
+//! What the engine is made from.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+pub use k8s_openapi::api::core::v1::Toleration;
+
+/// What the engine is made from.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How the cluster is reached.
+    pub access: Access,
+    /// The namespace of the sandboxes.
+    pub namespace: String,
+    /// The installation's id. Only objects that carry it as a label are ever seen or touched.
+    pub owner: String,
+    /// Our own images.
+    pub images: Images,
+    /// Where images are looked up instead of at their own hosts.
+    pub registries: Registries,
+    /// How runner and proxy control are reached.
+    pub reach: Reach,
+    /// What this cluster wants of our pods.
+    pub pods: PodOptions,
+}
+
+/// How the cluster is reached: from inside of it, else by a file, else by `KUBECONFIG`, else by `~/.kube/config`.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// This file and nothing else.
+    pub kubeconfig: Option<PathBuf>,
+    /// A context of the file other than its current one.
+    pub context: Option<String>,
+}
+
+/// Our own images.
+#[derive(Debug, Clone)]
+pub struct Images {
+    /// Packet rules, with the runner beside them.
+    pub init: String,
+    /// The egress proxy.
+    pub proxy: String,
+}
+
+/// Where images are looked up.
+#[derive(Debug, Clone, Default)]
+pub struct Registries {
+    /// From a registry's host (`docker.io`) to the base URL that is asked in its place, as nodes do.
+    pub mirrors: BTreeMap<String, String>,
+    /// From a registry's host to user and password.
+    pub credentials: BTreeMap<String, (String, assay_core::upstream::Secret)>,
+}
+
+/// How runner and proxy control are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reach {
+    /// The pod's own address where it answers, else port-forward.
+    #[default]
+    Probe,
+    /// The pod's own address.
+    Direct,
+    /// Through the API server.
+    Forward,
+}
+
+/// What a cluster wants of our pods.
+#[derive(Debug, Clone)]
+pub struct PodOptions {
+    /// gVisor, Kata.
+    pub runtime_class: Option<String>,
+    /// A user namespace for the whole pod.
+    pub user_namespace: bool,
+    /// Which nodes.
+    pub node_selector: BTreeMap<String, String>,
+    /// Which taints are no obstacle.
+    pub tolerations: Vec<Toleration>,
+    /// How important a sandbox is.
+    pub priority_class: Option<String>,
+    /// Secrets with which nodes pull.
+    pub pull_secrets: Vec<String>,
+    /// CPU that is reserved, in percent of main's limit. Memory and disk are always reserved in full.
+    pub cpu_request_percent: u64,
+    /// The cluster ends a sandbox by itself after this.
+    pub lifetime: Duration,
+}
+
+impl Default for PodOptions {
+    fn default() -> Self {
+        Self {
+            runtime_class: None,
+            user_namespace: false,
+            node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+            priority_class: None,
+            pull_secrets: Vec::new(),
+            cpu_request_percent: 100,
+            lifetime: Duration::from_hours(24),
+        }
+    }
+}

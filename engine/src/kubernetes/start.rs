@@ -1,0 +1,165 @@
+//! Brings a sandbox up: Secret, pod, and the way until its runner can be reached.
+
+use std::net::IpAddr;
+
+use futures_util::future::try_join3;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, PostParams};
+use tokio::time::Instant;
+
+use super::{
+    Kubernetes, events,
+    fault::{fault, is_missing, is_taken},
+    files,
+    image::{Facts, Found},
+    labels::{self, Identity},
+    living,
+    pod::Plan,
+    reach,
+    status::{Progress, Waiting, progress},
+    watch::Watch,
+};
+use crate::{Error, Sandbox, SandboxSpec};
+
+/// A sandbox whose containers run; the one of that id where it exists already.
+pub(super) async fn sandbox(engine: &Kubernetes, spec: &SandboxSpec) -> Result<Sandbox, Error> {
+    let deadline = Instant::now() + spec.start_timeout;
+    let facts = match living::pod(engine, spec.sandbox).await? {
+        Some(pod) if labels::is_ours(&engine.owner, &pod.metadata) => living::facts(&pod),
+        Some(_) => return Err(foreign(spec)),
+        None => place(engine, spec).await?,
+    };
+    let ip = Box::pin(rise(engine, spec, deadline)).await?;
+    let addresses = engine.ways.addresses(&engine.pods, spec.sandbox, ip).await?;
+    Ok(living::sandbox(living::reference(spec.sandbox), addresses, facts))
+}
+
+/// Makes Secret and pod. The pod's start waits for the Secret, so that comes first.
+async fn place(engine: &Kubernetes, spec: &SandboxSpec) -> Result<Facts, Error> {
+    let identity = Identity {
+        sandbox: spec.sandbox,
+        run: spec.run,
+        attempt: spec.attempt,
+    };
+    let secret = files::secret(&engine.owner, &identity, &engine.namespace, &spec.files)?;
+    let (init, proxy, main) = try_join3(
+        engine.lookup.find(&engine.images.init),
+        engine.lookup.find(&engine.images.proxy),
+        engine.lookup.find(&spec.image.0),
+    )
+    .await?;
+    let Found { pinned, facts } = main;
+    let plan = Plan {
+        owner: &engine.owner,
+        identity,
+        namespace: &engine.namespace,
+        images: [&init.pinned, &proxy.pinned, &pinned],
+        limits: &spec.resources,
+        phase: spec.files.proxy.phase,
+        options: &engine.options,
+        annotations: living::annotations(&facts),
+    };
+    match engine.secrets.create(&PostParams::default(), &secret).await {
+        Err(error) if !is_taken(&error) => return Err(fault("create the Secret", &error)),
+        _ => {}
+    }
+    match engine.pods.create(&PostParams::default(), &plan.pod()).await {
+        Err(error) if is_taken(&error) => Ok(facts),
+        Err(error) => {
+            forget_secret(engine, spec).await?;
+            Err(fault("create the pod", &error))
+        }
+        Ok(_) => Ok(facts),
+    }
+}
+
+/// Follows the pod until its runner answers, or its containers run; then the Secret goes.
+async fn rise(engine: &Kubernetes, spec: &SandboxSpec, deadline: Instant) -> Result<IpAddr, Error> {
+    let mut watch = Watch::new(engine.pods.clone(), labels::name(spec.sandbox));
+    let mut seen = Progress::default();
+    loop {
+        let next = tokio::select! {
+            // cancel-safe: a state that is not taken is replaced by a newer one.
+            next = watch.next() => next?,
+            // cancel-safe: it only asks. A runner that answers needs no word from the cluster.
+            () = answering(engine, seen.ip) => break,
+            () = tokio::time::sleep_until(deadline) => return Err(late(engine, spec, &seen).await),
+        };
+        seen = progress_of(engine, spec, next)?;
+        if seen.running && seen.ip.is_some() {
+            break;
+        }
+    }
+    if engine.ways.known().is_none() && !seen.running {
+        engine.ways.decide(true);
+    }
+    // The runner answers only after init has ended, and init has read all of it.
+    forget_secret(engine, spec).await?;
+    seen.ip.ok_or(Error::Timeout {
+        operation: "create",
+        seconds: spec.start_timeout.as_secs(),
+    })
+}
+
+fn progress_of(engine: &Kubernetes, spec: &SandboxSpec, pod: Option<Pod>) -> Result<Progress, Error> {
+    let Some(pod) = pod.filter(|pod| pod.metadata.deletion_timestamp.is_none()) else {
+        return Err(Error::Unavailable {
+            operation: "start the pod",
+            message: "it was deleted while it started".to_owned(),
+        });
+    };
+    if !labels::is_ours(&engine.owner, &pod.metadata) {
+        return Err(foreign(spec));
+    }
+    // Nodes name an image by its content; people by what they wrote.
+    progress(&pod).map_err(|error| {
+        if matches!(error, Error::NoImage(_)) {
+            return Error::NoImage(spec.image.0.clone());
+        }
+        error
+    })
+}
+
+/// Ends when a runner answers at this address; never where pods are not reached so.
+async fn answering(engine: &Kubernetes, ip: Option<IpAddr>) {
+    match ip.filter(|_| engine.ways.known() != Some(false)) {
+        Some(ip) => while !reach::answers(ip, reach::ROUND).await {},
+        None => std::future::pending().await,
+    }
+}
+
+/// It did not start in time: what it waits for, with what the cluster wrote down about it.
+async fn late(engine: &Kubernetes, spec: &SandboxSpec, seen: &Progress) -> Error {
+    let events = events::of_pod(engine, &labels::name(spec.sandbox)).await;
+    let seconds = spec.start_timeout.as_secs();
+    let (words, room) = match &seen.waiting {
+        Some(Waiting::Room(words)) => (words.as_str(), true),
+        Some(Waiting::Pull(words) | Waiting::Other(words)) => (words.as_str(), false),
+        None => ("the pod did not get ready", false),
+    };
+    let message = [words, &events].join("; ");
+    let message = message.trim_end_matches("; ");
+    if room {
+        return Error::NoRoom(format!("after {seconds} s: {message}"));
+    }
+    Error::Unavailable {
+        operation: "start the pod",
+        message: format!("not done after {seconds} s: {message}"),
+    }
+}
+
+/// Removes the files' Secret. The API server keeps no credential of a sandbox that runs.
+async fn forget_secret(engine: &Kubernetes, spec: &SandboxSpec) -> Result<(), Error> {
+    let name = labels::name(spec.sandbox);
+    match engine.secrets.delete(&name, &DeleteParams::default()).await {
+        Err(error) if !is_missing(&error) => Err(fault("delete the Secret", &error)),
+        _ => Ok(()),
+    }
+}
+
+fn foreign(spec: &SandboxSpec) -> Error {
+    Error::Refused {
+        operation: "create the pod",
+        message: format!("{} belongs to another installation", labels::name(spec.sandbox)),
+    }
+}
