@@ -1,13 +1,20 @@
 //! The command line of `assay-screener`.
 
+mod cluster;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use assay_core::upstream::Secret;
-use assay_engine::containers::{Binaries, Containers, Settings};
+use assay_engine::{
+    Engine,
+    containers::{Binaries, Containers, Settings},
+    kubernetes::{self, Kubernetes},
+};
 use assay_runtime::{lifecycle::Lifecycle, telemetry};
 use clap::{Parser, Subcommand};
 
+use self::cluster::{ClusterArgs, EngineKind};
 use crate::{config::Config, worker};
 
 /// The worker that leases runs and drives their attempts.
@@ -47,6 +54,9 @@ pub struct RunArgs {
     /// Attempts at the same time.
     #[arg(long, env = "ASSAY_SLOTS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub slots: u32,
+    /// Where sandboxes run.
+    #[arg(long, env = "ASSAY_ENGINE", value_enum, default_value = "containers")]
+    pub engine: EngineKind,
     /// The unix socket of Docker or Podman.
     #[arg(
         long,
@@ -55,9 +65,15 @@ pub struct RunArgs {
         value_name = "FILE"
     )]
     pub engine_socket: PathBuf,
-    /// The folder of the static programs: assay-runner, assay-init-iptables, assay-proxy.
-    #[arg(long, env = "ASSAY_SANDBOX_BIN", value_name = "DIR")]
-    pub sandbox_bin: PathBuf,
+    /// The folder of the static programs: assay-runner, assay-init-iptables, assay-proxy. Not for Kubernetes, where they are
+    /// in images.
+    #[arg(
+        long,
+        env = "ASSAY_SANDBOX_BIN",
+        value_name = "DIR",
+        required_if_eq("engine", "containers")
+    )]
+    pub sandbox_bin: Option<PathBuf>,
     /// Archives and build contexts while they are needed.
     #[arg(
         long,
@@ -85,6 +101,9 @@ pub struct RunArgs {
     /// Seconds between two searches for sandboxes that nobody drives.
     #[arg(long, env = "ASSAY_RECONCILE_SEC", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub reconcile_sec: u64,
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }
 
 /// Runs a command to its end.
@@ -108,18 +127,43 @@ async fn work(arguments: RunArgs) -> anyhow::Result<()> {
         reconcile_every: Duration::from_secs(arguments.reconcile_sec),
         ..Config::new(arguments.api, Secret::new(key.trim()), arguments.work_dir)
     };
-    let (socket, folder) = (arguments.engine_socket, arguments.sandbox_bin);
+    match arguments.engine {
+        EngineKind::Containers => {
+            let socket = arguments.engine_socket;
+            let folder = arguments.sandbox_bin.unwrap_or_default();
+            let connect = move |owner: String| async move {
+                let settings = Settings {
+                    socket,
+                    owner,
+                    binaries: Binaries::in_folder(&folder),
+                };
+                Containers::connect(&settings).await
+            };
+            serve(config, connect).await
+        }
+        EngineKind::Kubernetes => {
+            let settings = arguments.cluster.settings()?;
+            let config = Config {
+                engine: "kubernetes".to_owned(),
+                ..config
+            };
+            let connect = move |owner: String| async move {
+                Kubernetes::connect(kubernetes::Settings { owner, ..settings }).await
+            };
+            serve(config, connect).await
+        }
+    }
+}
+
+async fn serve<E, C, F>(config: Config, connect: C) -> anyhow::Result<()>
+where
+    E: Engine + 'static,
+    C: FnOnce(String) -> F + Send + 'static,
+    F: Future<Output = Result<E, assay_engine::Error>> + Send,
+{
     let lifecycle = Lifecycle::new();
     let (stop, ended) = (lifecycle.draining(), lifecycle.clone());
     let worker = lifecycle.spawn("worker", async move {
-        let connect = |owner: String| async move {
-            let settings = Settings {
-                socket,
-                owner,
-                binaries: Binaries::in_folder(&folder),
-            };
-            Containers::connect(&settings).await
-        };
         let result = worker::run(config, stop, connect).await;
         ended.stop();
         result
