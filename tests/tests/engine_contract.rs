@@ -1,7 +1,8 @@
-//! What every engine does. The same sentences are run against the fake, Docker and Podman.
+//! What every engine does. The same sentences are run against the fake, Docker, Podman and Kubernetes.
 //!
 //! `ASSAY_TEST_DOCKER` and `ASSAY_TEST_PODMAN` name the engines' sockets, `ASSAY_SANDBOX_BIN` the folder with our three
-//! static programs. What is missing is skipped, with the reason.
+//! static programs; `ASSAY_TEST_KUBERNETES` a kubeconfig and `ASSAY_TEST_REGISTRY` the URL of the registry that its nodes
+//! pull from, with our images (tests/cluster). What is missing is skipped, with the reason.
 
 #[path = "engine_contract/bench.rs"]
 mod bench;
@@ -59,4 +60,18 @@ contract!(podman:
     builds::a_build_that_never_ends_is_stopped,
     builds::a_base_image_that_is_missing_is_named,
     builds::a_build_behind_a_proxy_meets_its_resolver,
+);
+// It does not build images yet.
+contract!(kubernetes:
+    sandboxes::creating_twice_gives_the_same_sandbox,
+    sandboxes::a_destroyed_sandbox_leaves_nothing,
+    sandboxes::evidence_tells_how_main_ended,
+    sandboxes::a_sandbox_gets_ready_and_is_found_again,
+    sandboxes::installations_do_not_touch_each_other,
+    sandboxes::an_image_that_is_missing_is_named,
+    sandboxes::a_proxy_that_is_asked_to_end_does,
+);
+contract!(kubernetes_by_port_forward:
+    sandboxes::creating_twice_gives_the_same_sandbox,
+    sandboxes::a_sandbox_gets_ready_and_is_found_again,
 );

@@ -20,6 +20,7 @@ use assay_engine::{
     BuildNetwork, Death, Engine, ImageSpec, Sandbox, SandboxFiles, SandboxRef, SandboxSpec,
     containers::{Binaries, Containers, Settings},
     fake::{Addresses, Fake},
+    kubernetes::{Access, Images, Kubernetes, PodOptions, Reach, Registries, Settings as KubernetesSettings},
     trial,
 };
 use bytes::Bytes;
@@ -36,7 +37,8 @@ const SEED: [u8; 32] = [7; 32];
 /// One engine under test.
 pub struct Bench<E> {
     pub engine: E,
-    pub socket: PathBuf,
+    /// The engine's socket, or the cluster's kubeconfig.
+    pub place: PathBuf,
 }
 
 /// How main is brought to its end from outside.
@@ -56,24 +58,51 @@ impl EndMain for Fake {
 }
 
 impl EndMain for Containers {
-    /// By the runner's own, signed route.
     async fn end_main(&self, sandbox: &Sandbox) {
-        let health = ready(sandbox.runner).await;
-        let claim = Claim {
-            sandbox: sandbox.name.sandbox,
-            fence: Fence(1),
-            nonce: hex(&random::<16>()),
-            deadline_ms: health.monotonic_ms + 30_000,
-            boot: health.boot,
-            content: Some(Digest::of("")),
-        };
-        let auth = Signer::new(&SEED).authorize(&claim, "POST", "/v1/shutdown");
-        let head = format!(
-            "POST /v1/shutdown HTTP/1.1\r\nhost: runner\r\n{AUTH_HEADER}: {auth}\r\ncontent-length: 0"
-        );
-        let answer = http(sandbox.runner, &head).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+        shut_down(sandbox).await;
     }
+}
+
+impl EndMain for Kubernetes {
+    async fn end_main(&self, sandbox: &Sandbox) {
+        shut_down(sandbox).await;
+    }
+}
+
+/// An engine whose sandboxes run something.
+pub trait Real: EndMain + Sized {
+    /// An engine of another installation in the same place.
+    async fn other(bench: &Bench<Self>) -> Self;
+}
+
+impl Real for Containers {
+    async fn other(bench: &Bench<Self>) -> Self {
+        installation(&bench.place).await
+    }
+}
+
+impl Real for Kubernetes {
+    async fn other(bench: &Bench<Self>) -> Self {
+        cluster(&bench.place, Reach::Probe).await
+    }
+}
+
+/// By the runner's own, signed route.
+async fn shut_down(sandbox: &Sandbox) {
+    let health = ready(sandbox.runner).await;
+    let claim = Claim {
+        sandbox: sandbox.name.sandbox,
+        fence: Fence(1),
+        nonce: hex(&random::<16>()),
+        deadline_ms: health.monotonic_ms + 30_000,
+        boot: health.boot,
+        content: Some(Digest::of("")),
+    };
+    let auth = Signer::new(&SEED).authorize(&claim, "POST", "/v1/shutdown");
+    let head =
+        format!("POST /v1/shutdown HTTP/1.1\r\nhost: runner\r\n{AUTH_HEADER}: {auth}\r\ncontent-length: 0");
+    let answer = http(sandbox.runner, &head).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
 }
 
 pub async fn fake() -> Option<Bench<Fake>> {
@@ -83,7 +112,7 @@ pub async fn fake() -> Option<Bench<Fake>> {
             runner: nowhere,
             proxy: nowhere,
         }),
-        socket: PathBuf::new(),
+        place: PathBuf::new(),
     })
 }
 
@@ -100,11 +129,70 @@ async fn containers(variable: &str) -> Option<Bench<Containers>> {
         eprintln!("skipped: {variable} (a socket) or ASSAY_SANDBOX_BIN (our static programs) is not set");
         return None;
     };
-    let socket = PathBuf::from(socket);
+    let place = PathBuf::from(socket);
     Some(Bench {
-        engine: installation(&socket).await,
-        socket,
+        engine: installation(&place).await,
+        place,
     })
+}
+
+pub async fn kubernetes() -> Option<Bench<Kubernetes>> {
+    let place = kubeconfig()?;
+    Some(Bench {
+        engine: cluster(&place, Reach::Probe).await,
+        place,
+    })
+}
+
+/// As from outside of the cluster.
+pub async fn kubernetes_by_port_forward() -> Option<Bench<Kubernetes>> {
+    let place = kubeconfig()?;
+    Some(Bench {
+        engine: cluster(&place, Reach::Forward).await,
+        place,
+    })
+}
+
+fn kubeconfig() -> Option<PathBuf> {
+    let (Some(kubeconfig), Some(_)) = (
+        std::env::var_os("ASSAY_TEST_KUBERNETES"),
+        std::env::var_os("ASSAY_TEST_REGISTRY"),
+    ) else {
+        eprintln!(
+            "skipped: ASSAY_TEST_KUBERNETES (a kubeconfig) or ASSAY_TEST_REGISTRY (its registry's URL) is not set"
+        );
+        return None;
+    };
+    Some(PathBuf::from(kubeconfig))
+}
+
+/// An engine of an installation of its own, in the namespace that the manifests make.
+async fn cluster(kubeconfig: &Path, reach: Reach) -> Kubernetes {
+    let registry = std::env::var_os("ASSAY_TEST_REGISTRY").unwrap();
+    let registry = registry.to_str().unwrap().to_owned();
+    let host = registry.trim_start_matches("http://").to_owned();
+    let settings = KubernetesSettings {
+        access: Access {
+            kubeconfig: Some(kubeconfig.to_owned()),
+            context: None,
+        },
+        namespace: "assay-sandboxes".to_owned(),
+        owner: format!("test-{}", hex(&random::<6>())),
+        images: Images {
+            init: format!("{host}/assay/init-iptables:test"),
+            proxy: format!("{host}/assay/proxy:test"),
+        },
+        registries: Registries {
+            mirrors: BTreeMap::from([("docker.io".to_owned(), registry.clone()), (host, registry)]),
+            credentials: BTreeMap::new(),
+        },
+        reach,
+        pods: PodOptions {
+            cpu_request_percent: 10,
+            ..PodOptions::default()
+        },
+    };
+    Kubernetes::connect(settings).await.unwrap()
 }
 
 /// An engine of an installation of its own.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use assay_engine::{Engine, Error, Evidence, ImageRef, containers::Containers};
+use assay_engine::{Engine, Error, Evidence, ImageRef};
 use tokio::time::Instant;
 
-use super::bench::{Bench, EndMain, http, installation, name, ready, spec};
+use super::bench::{Bench, EndMain, Real, http, name, ready, spec};
 
 pub async fn creating_twice_gives_the_same_sandbox<E: Engine>(bench: &Bench<E>) {
     let spec = spec();
@@ -53,7 +53,7 @@ pub async fn evidence_tells_how_main_ended<E: EndMain>(bench: &Bench<E>) {
     bench.engine.destroy(&name(&spec)).await.unwrap();
 }
 
-pub async fn a_sandbox_gets_ready_and_is_found_again(bench: &Bench<Containers>) {
+pub async fn a_sandbox_gets_ready_and_is_found_again<E: Real>(bench: &Bench<E>) {
     let spec = spec();
     let sandbox = bench.engine.create(&spec).await.unwrap();
     ready(sandbox.runner).await;
@@ -65,8 +65,8 @@ pub async fn a_sandbox_gets_ready_and_is_found_again(bench: &Bench<Containers>) 
     bench.engine.destroy(&name(&spec)).await.unwrap();
 }
 
-pub async fn installations_do_not_touch_each_other(bench: &Bench<Containers>) {
-    let other = installation(&bench.socket).await;
+pub async fn installations_do_not_touch_each_other<E: Real>(bench: &Bench<E>) {
+    let other = E::other(bench).await;
     let spec = spec();
     let sandbox = bench.engine.create(&spec).await.unwrap();
     assert!(other.list().await.unwrap().is_empty());
@@ -79,7 +79,7 @@ pub async fn installations_do_not_touch_each_other(bench: &Bench<Containers>) {
     bench.engine.destroy(&name(&spec)).await.unwrap();
 }
 
-pub async fn an_image_that_is_missing_is_named(bench: &Bench<Containers>) {
+pub async fn an_image_that_is_missing_is_named<E: Real>(bench: &Bench<E>) {
     let mut spec = spec();
     spec.image = ImageRef("assay/no-such-image:1".to_owned());
     let error = bench.engine.create(&spec).await.unwrap_err();
@@ -91,7 +91,7 @@ pub async fn an_image_that_is_missing_is_named(bench: &Bench<Containers>) {
     assert!(bench.engine.list().await.unwrap().is_empty());
 }
 
-pub async fn a_proxy_that_is_asked_to_end_does(bench: &Bench<Containers>) {
+pub async fn a_proxy_that_is_asked_to_end_does<E: Real>(bench: &Bench<E>) {
     let spec = spec();
     let sandbox = bench.engine.create(&spec).await.unwrap();
     ready(sandbox.runner).await;

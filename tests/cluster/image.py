@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Puts images into the test cluster's registry: as much of an engine's client as base-images.sh asks for.
+
+usage: image.py REGISTRY-URL image inspect NAME
+       image.py REGISTRY-URL digest NAME
+       image.py REGISTRY-URL import [--change 'ENV A=b' | --change 'CMD ["x"]' | ENTRYPOINT | USER | WORKDIR]… LAYER.tar NAME
+"""
+import hashlib
+import io
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+
+
+def ask(method, url, body=None, headers=None):
+    request = urllib.request.Request(url, data=body, method=method, headers=headers or {})
+    # Never through a proxy: the registry is on this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    return opener.open(request, timeout=120)
+
+
+def exists(url):
+    try:
+        ask("HEAD", url, headers={"Accept": MANIFEST}).close()
+        return True
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            return False
+        raise
+
+
+def place(registry, name):
+    """The repository's base URL and the tag, as an engine would find them behind a mirror."""
+    path, _, tag = name.rpartition(":")
+    first, _, rest = path.partition("/")
+    if rest and ("." in first or ":" in first):
+        path = rest
+    elif not rest:
+        path = "library/" + path
+    return f"{registry}/v2/{path}", tag
+
+
+def digest_of(path):
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            total.update(piece)
+    return "sha256:" + total.hexdigest()
+
+
+def upload(base, digest, size, open_body):
+    if exists(f"{base}/blobs/{digest}"):
+        return
+    with ask("POST", f"{base}/blobs/uploads/", b"") as started:
+        where = started.headers["Location"]
+    joint = "&" if "?" in where else "?"
+    with open_body() as body:
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        ask("PUT", f"{where}{joint}digest={digest}", body, headers).close()
+
+
+def configuration(changes):
+    config = {"Env": [], "WorkingDir": "/"}
+    for change in changes:
+        word, _, value = change.partition(" ")
+        if word == "ENV":
+            config["Env"].append(value)
+        elif word in ("CMD", "ENTRYPOINT"):
+            config[word.capitalize()] = json.loads(value)
+        elif word == "USER":
+            config["User"] = value
+        elif word == "WORKDIR":
+            config["WorkingDir"] = value
+        else:
+            sys.exit(f"image.py: --change {change!r} is not known")
+    return config
+
+
+def put(registry, tar, name, changes):
+    base, tag = place(registry, name)
+    layer = {"mediaType": LAYER, "digest": digest_of(tar), "size": os.path.getsize(tar)}
+    upload(base, layer["digest"], layer["size"], lambda: open(tar, "rb"))
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    config = json.dumps({"architecture": machine, "os": "linux", "config": configuration(changes),
+                         "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}}).encode()
+    digest = "sha256:" + hashlib.sha256(config).hexdigest()
+    upload(base, digest, len(config), lambda: io.BytesIO(config))
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "layers": [layer],
+                "config": {"mediaType": CONFIG, "digest": digest, "size": len(config)}}
+    ask("PUT", f"{base}/manifests/{tag}", json.dumps(manifest).encode(), {"Content-Type": MANIFEST}).close()
+
+
+def main(words):
+    registry, words = words[0].rstrip("/"), words[1:]
+    if words[:2] == ["image", "inspect"]:
+        base, tag = place(registry, words[2])
+        return 0 if exists(f"{base}/manifests/{tag}") else 1
+    if words[:1] == ["digest"]:
+        base, tag = place(registry, words[1])
+        with ask("GET", f"{base}/manifests/{tag}", headers={"Accept": MANIFEST}) as answer:
+            print("sha256:" + hashlib.sha256(answer.read()).hexdigest())
+        return 0
+    if words[:1] == ["import"]:
+        changes, rest = [], words[1:]
+        while rest and rest[0] == "--change":
+            changes.append(rest[1])
+            rest = rest[2:]
+        put(registry, rest[0], rest[1], changes)
+        return 0
+    sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

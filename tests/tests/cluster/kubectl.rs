@@ -1,0 +1,58 @@
+//! The cluster's own client, with the rights of a screener.
+
+use std::{
+    io::Write as _,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+/// The client of the cluster under test.
+pub struct Kubectl {
+    program: String,
+    kubeconfig: String,
+}
+
+/// `None`, with the reason said, where there is no cluster.
+pub fn kubectl() -> Option<Kubectl> {
+    let variable = |name: &str| std::env::var_os(name).and_then(|value| value.into_string().ok());
+    let (Some(program), Some(kubeconfig)) =
+        (variable("ASSAY_TEST_KUBECTL"), variable("ASSAY_TEST_KUBERNETES"))
+    else {
+        eprintln!("skipped: ASSAY_TEST_KUBECTL (kubectl) or ASSAY_TEST_KUBERNETES (a kubeconfig) is not set");
+        return None;
+    };
+    Some(Kubectl { program, kubeconfig })
+}
+
+impl Kubectl {
+    /// Runs a command; `object` goes to its standard input.
+    pub fn run(&self, words: &[&str], object: Option<&Value>) -> Output {
+        let mut child = Command::new(&self.program)
+            .args(["--kubeconfig", &self.kubeconfig])
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        if let Some(object) = object {
+            input.write_all(object.to_string().as_bytes()).unwrap();
+        }
+        drop(input);
+        child.wait_with_output().unwrap()
+    }
+
+    /// Would the cluster take this object? Its words where it would not.
+    pub fn would_take(&self, object: &Value) -> Result<(), String> {
+        let output = self.run(
+            &["create", "--dry-run=server", "--validate=false", "-f", "-"],
+            Some(object),
+        );
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}

@@ -1,0 +1,67 @@
+//! What a screener may do in the cluster, and what it may not.
+
+use super::kubectl::kubectl;
+
+#[test]
+fn a_screener_may_do_what_it_has_to_and_nothing_else() {
+    let Some(kubectl) = kubectl() else { return };
+    let sandboxes = "assay-sandboxes";
+    let may = [
+        ("create", "pods", sandboxes),
+        ("watch", "pods", sandboxes),
+        ("patch", "pods", sandboxes),
+        ("delete", "pods", sandboxes),
+        ("create", "secrets", sandboxes),
+        ("delete", "secrets", sandboxes),
+        ("list", "events", sandboxes),
+    ];
+    let may_not = [
+        ("create", "pods/exec", sandboxes),
+        ("create", "pods/attach", sandboxes),
+        ("get", "pods/log", sandboxes),
+        ("update", "pods/ephemeralcontainers", sandboxes),
+        ("create", "pods/eviction", sandboxes),
+        ("update", "secrets", sandboxes),
+        ("create", "configmaps", sandboxes),
+        ("update", "configmaps", sandboxes),
+        ("create", "serviceaccounts/token", sandboxes),
+        ("create", "rolebindings.rbac.authorization.k8s.io", sandboxes),
+        ("delete", "networkpolicies.networking.k8s.io", sandboxes),
+        ("create", "pods", "assay-system"),
+        ("get", "secrets", "assay-system"),
+        ("get", "secrets", "kube-system"),
+        ("list", "pods", "default"),
+        ("get", "nodes", ""),
+        ("create", "namespaces", ""),
+        (
+            "update",
+            "validatingadmissionpolicies.admissionregistration.k8s.io",
+            "",
+        ),
+    ];
+    let can = |(verb, resource, namespace): (&str, &str, &str)| {
+        let (resource, sub) = resource.split_once('/').unwrap_or((resource, ""));
+        let mut words = vec!["auth", "can-i", verb, resource];
+        let (sub, space) = (format!("--subresource={sub}"), format!("--namespace={namespace}"));
+        if sub.len() > "--subresource=".len() {
+            words.push(&sub);
+        }
+        if !namespace.is_empty() {
+            words.push(&space);
+        }
+        let output = kubectl.run(&words, None);
+        let answer = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        assert!(
+            ["yes", "no"].contains(&answer.as_str()),
+            "{verb} {resource}: {answer} {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        answer == "yes"
+    };
+    for row in may {
+        assert!(can(row), "a screener has to: {row:?}");
+    }
+    for row in may_not {
+        assert!(!can(row), "a screener must not: {row:?}");
+    }
+}
