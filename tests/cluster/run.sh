@@ -25,6 +25,7 @@ say "programs are there after $((SECONDS - begin)) s"
 tests/cluster/up.sh "$folder" || exit
 ASSAY_TEST_KUBERNETES=$(tests/cluster/apply.sh "$folder") || exit
 ASSAY_TEST_KUBECTL=$(bin_of kubernetes)/kubectl
+export ASSAY_TEST_KUBERNETES_ADMIN=$folder/pki/admin.kubeconfig
 export ASSAY_TEST_KUBERNETES ASSAY_TEST_KUBECTL ASSAY_TEST_REGISTRY=$registry_url
 ASSAY_TEST_CNI=$(cat "$folder/cni/name")
 export ASSAY_TEST_CNI

@@ -1,11 +1,14 @@
 //! What our manifests make of a cluster: what a pod may be, what a screener may do, what a sandbox may reach.
 //!
 //! `ASSAY_TEST_KUBERNETES` names the kubeconfig of a screener, `ASSAY_TEST_KUBECTL` the client, `ASSAY_TEST_REGISTRY` the
-//! registry that nodes pull from (tests/cluster). What is missing is skipped, with the reason.
+//! registry that nodes pull from, `ASSAY_TEST_KUBERNETES_ADMIN` the kubeconfig of who may do everything, `ASSAY_TEST_CNI` the
+//! cluster's network (tests/cluster). What is missing is skipped, with the reason.
 
 #[path = "cluster/admission.rs"]
 mod admission;
 #[path = "cluster/kubectl.rs"]
 mod kubectl;
+#[path = "cluster/network.rs"]
+mod network;
 #[path = "cluster/rights.rs"]
 mod rights;

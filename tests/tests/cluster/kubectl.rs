@@ -1,4 +1,4 @@
-//! The cluster's own client, with the rights of a screener.
+//! The cluster's own client.
 
 use std::{
     io::Write as _,
@@ -13,13 +13,16 @@ pub struct Kubectl {
     kubeconfig: String,
 }
 
-/// `None`, with the reason said, where there is no cluster.
+/// With the rights of a screener. `None`, with the reason said, where there is no cluster.
 pub fn kubectl() -> Option<Kubectl> {
+    with("ASSAY_TEST_KUBERNETES")
+}
+
+/// With the kubeconfig that the variable names.
+pub fn with(kubeconfig: &str) -> Option<Kubectl> {
     let variable = |name: &str| std::env::var_os(name).and_then(|value| value.into_string().ok());
-    let (Some(program), Some(kubeconfig)) =
-        (variable("ASSAY_TEST_KUBECTL"), variable("ASSAY_TEST_KUBERNETES"))
-    else {
-        eprintln!("skipped: ASSAY_TEST_KUBECTL (kubectl) or ASSAY_TEST_KUBERNETES (a kubeconfig) is not set");
+    let (Some(program), Some(kubeconfig)) = (variable("ASSAY_TEST_KUBECTL"), variable(kubeconfig)) else {
+        eprintln!("skipped: ASSAY_TEST_KUBECTL (kubectl) or {kubeconfig} is not set");
         return None;
     };
     Some(Kubectl { program, kubeconfig })
