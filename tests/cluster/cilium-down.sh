@@ -1,6 +1,7 @@
 # What Cilium leaves on a machine: devices, rules, maps. Sourced by down.sh, after its processes have ended.
 # shellcheck shell=bash disable=SC2154
 
+iptables -w -t mangle -D OUTPUT -o cilium_host -m comment --comment assay-cluster -j MARK --set-xmark 0xc00/0xf00 2>/dev/null
 for device in cilium_host cilium_net cilium_vxlan $(ip -o link | grep -oE 'lxc[0-9a-f_]+(health)?' | sort -u); do
   ip link del "$device" 2>/dev/null
 done

@@ -29,6 +29,10 @@ start cilium-agent env K8S_NODE_NAME=node1 CILIUM_K8S_NAMESPACE=kube-system "PAT
   --agent-health-port=9879 --enable-host-legacy-routing=true --identity-change-grace-period=0s \
   --policy-cidr-match-mode=nodes
 until_ok cilium-agent 180 curl -fs --noproxy '*' -H 'brief: true' http://127.0.0.1:9879/healthz
+# What the node itself sends carries this mark, else Cilium takes it for foreign and policies stop probes and control calls.
+# Cilium's own rules would set it, together with much that is not needed here.
+mark_own_packets() { iptables -w -t mangle "$1" OUTPUT -o cilium_host -m comment --comment assay-cluster -j MARK --set-xmark 0xc00/0xf00; }
+mark_own_packets -C 2>/dev/null || mark_own_packets -A
 # Written in place, not by the agent: containerd's watcher can miss its atomic rename, and the node stays not ready.
 [ -f "$state/cni/conf/05-cilium.conflist" ] || echo '{"cniVersion":"0.3.1","name":"cilium","plugins":[{"type":"cilium-cni",
 "enable-debug":false,"log-file":"'"$state/log/cilium-cni.log"'"}]}' >"$state/cni/conf/05-cilium.conflist"
