@@ -58,7 +58,10 @@ pub async fn a_sandbox_gets_ready_and_is_found_again<E: Real>(bench: &Bench<E>) 
     let started = Instant::now();
     let sandbox = bench.engine.create(&spec).await.unwrap();
     ready(sandbox.runner).await;
-    eprintln!("ready {} ms after it was asked for", started.elapsed().as_millis());
+    eprintln!(
+        "ready {} ms after it was asked for",
+        started.elapsed().as_millis()
+    );
     assert!(sandbox.env.contains_key("PATH"), "{:?}", sandbox.env);
     let found = bench.engine.find(&name(&spec)).await.unwrap().unwrap();
     assert_eq!((found.runner, found.proxy), (sandbox.runner, sandbox.proxy));
