@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import time
 
@@ -51,7 +52,9 @@ class Peer:
         return pages * os.sysconf("SC_PAGE_SIZE")
 
     def stop(self):
-        self.process.kill()
+        # Workers too: they would go on listening for a master that is gone.
+        for pid in self.pids():
+            os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
 

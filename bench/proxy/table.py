@@ -72,8 +72,9 @@ class Table:
         sizes = [sample["resident_bytes"] for sample in self.samples["churn"]["assay"]]
         self._head(f"churn: {connections} connections, half spliced, half terminated; resident MB after each fifth")
         self._line("assay", "  ".join(f"{size / 1e6:.1f}" for size in sizes), "")
-        grown = (sizes[-1] - sizes[0]) / (connections * 0.8)
-        self._verdict("flat: <= 16 bytes a connection after the first fifth", f"{grown:.1f}", grown <= 16)
+        # A leak goes on for ever; what is there once has come by then.
+        grown = (sizes[-1] - sizes[2]) / (connections * 0.4)
+        self._verdict("flat: <= 16 bytes a connection in the last two fifths", f"{grown:.1f}", grown <= 16)
 
     def overspend(self, budget):
         row = "overspend"
