@@ -51,6 +51,9 @@ pub struct AuditLine {
     /// Bytes up and down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<(u64, u64)>,
+    /// What to do about it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
     /// How many decisions this line stands for, when they come too fast to be told one by one; one when absent, none for a
     /// line that only announces a decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -27,6 +27,7 @@ pub mod reward;
 mod schema;
 pub mod task;
 pub mod trajectory;
+pub mod trust;
 pub mod upstream;
 pub mod version;
 pub mod wire;

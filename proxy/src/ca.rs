@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -28,6 +29,14 @@ pub struct Authority {
     made: Instant,
 }
 
+/// What signs the leaves of a sandbox, bound to its model hosts. Its key lives as long as this value.
+pub struct Intermediate {
+    root_pem: String,
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+    made: Timestamp,
+}
+
 /// Why there is no authority.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -40,26 +49,18 @@ pub enum Error {
 }
 
 impl Authority {
-    /// Makes root, intermediate and leaves for `hosts`. The root's key is dropped before this returns.
+    /// Makes root, intermediate and leaves for `hosts`. No key but the leaves' is left when this returns.
     pub fn new(hosts: &[HostName], now: Timestamp, provider: &Arc<CryptoProvider>) -> Result<Self, Error> {
-        let key = KeyPair::generate()?;
-        let (root_pem, intermediate) = {
-            let root_key = KeyPair::generate()?;
-            let root = root(now);
-            let root_pem = root.self_signed(&root_key)?.pem();
-            let signed = intermediate(hosts, now).signed_by(&key, &Issuer::new(root, root_key))?;
-            (root_pem, signed.der().clone())
-        };
-        let issuer = Issuer::new(self::intermediate(hosts, now), key);
+        let intermediate = Intermediate::new(hosts, now)?;
         let configs = hosts
             .iter()
             .map(|host| {
-                let config = server(host, now, &issuer, &intermediate, provider)?;
+                let config = intermediate.server(host.as_str(), provider)?;
                 Ok((host.clone(), Arc::new(config)))
             })
             .collect::<Result<_, Error>>()?;
         Ok(Self {
-            root_pem,
+            root_pem: intermediate.root_pem,
             configs,
             made: Instant::now(),
         })
@@ -82,6 +83,56 @@ impl Authority {
     }
 }
 
+impl Intermediate {
+    /// Makes a root, and signs an intermediate for `hosts` by it. The root's key is dropped before this returns.
+    pub fn new(hosts: &[HostName], now: Timestamp) -> Result<Self, Error> {
+        let (root_key, key) = (KeyPair::generate()?, KeyPair::generate()?);
+        let root = root(now);
+        let root_pem = root.self_signed(&root_key)?.pem();
+        let signed = constrained(hosts, now).signed_by(&key, &Issuer::new(root, root_key))?;
+        Ok(Self {
+            root_pem,
+            issuer: Issuer::new(constrained(hosts, now), key),
+            certificate: signed.der().clone(),
+            made: now,
+        })
+    }
+
+    /// The public root above it.
+    pub fn root_pem(&self) -> &str {
+        &self.root_pem
+    }
+
+    /// How to answer as `name`, a host or an address. It signs whatever it is asked to: that clients believe it for model
+    /// hosts alone is the work of its constraints.
+    pub fn server(&self, name: &str, provider: &Arc<CryptoProvider>) -> Result<ServerConfig, Error> {
+        let mut leaf = valid(self.made, name);
+        leaf.subject_alt_names = CertificateParams::new([name.to_owned()])?.subject_alt_names;
+        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        leaf.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate()?;
+        let signed = leaf.signed_by(&key, &self.issuer)?;
+        let chain = vec![signed.der().clone(), self.certificate.clone()];
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // No resumption: every connection shows its name anew.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(config)
+    }
+}
+
+impl fmt::Debug for Intermediate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Intermediate")
+    }
+}
+
 fn root(now: Timestamp) -> CertificateParams {
     let mut root = valid(now, "Assay sandbox root");
     root.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
@@ -89,7 +140,7 @@ fn root(now: Timestamp) -> CertificateParams {
     root
 }
 
-fn intermediate(hosts: &[HostName], now: Timestamp) -> CertificateParams {
+fn constrained(hosts: &[HostName], now: Timestamp) -> CertificateParams {
     let mut intermediate = valid(now, "Assay sandbox intermediate");
     intermediate.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     intermediate.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -107,32 +158,6 @@ fn intermediate(hosts: &[HostName], now: Timestamp) -> CertificateParams {
         excluded_subtrees: vec![every([0, 0, 0, 0].into()), every([0_u16; 8].into())],
     });
     intermediate
-}
-
-fn server(
-    host: &HostName,
-    now: Timestamp,
-    issuer: &Issuer<'_, KeyPair>,
-    intermediate: &CertificateDer<'static>,
-    provider: &Arc<CryptoProvider>,
-) -> Result<ServerConfig, Error> {
-    let mut leaf = valid(now, host.as_str());
-    leaf.subject_alt_names = CertificateParams::new([host.to_string()])?.subject_alt_names;
-    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    leaf.use_authority_key_identifier_extension = true;
-    let key = KeyPair::generate()?;
-    let chain = vec![leaf.signed_by(&key, issuer)?.der().clone(), intermediate.clone()];
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // No resumption: every connection shows its name anew.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(config)
 }
 
 /// Backdated by a day for clocks that are slow; short enough for the strictest client.
@@ -222,19 +247,14 @@ mod tests {
     #[test]
     fn a_leaf_outside_of_the_constraints_is_refused() {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let (now, hosts) = (SystemClock.now(), ["models.example.com".parse().unwrap()]);
-        let (root_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-        let root_pem = root(now).self_signed(&root_key).unwrap().pem();
-        let signed = intermediate(&hosts, now)
-            .signed_by(&key, &Issuer::new(root(now), root_key))
-            .unwrap();
-        let issuer = Issuer::new(intermediate(&hosts, now), key);
-        let forge = |host: &str| {
-            let config = server(&host.parse().unwrap(), now, &issuer, signed.der(), &provider).unwrap();
-            handshake(&root_pem, Arc::new(config), host)
+        let hosts = ["models.example.com".parse().unwrap()];
+        let intermediate = Intermediate::new(&hosts, SystemClock.now()).unwrap();
+        let forge = |name: &str| {
+            let config = intermediate.server(name, &provider).unwrap();
+            handshake(intermediate.root_pem(), Arc::new(config), name)
         };
         assert_eq!(forge("models.example.com"), None);
-        assert!(forge("evil.example").is_some());
+        assert!(forge("evil.example").is_some() && forge("192.0.2.1").is_some());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::{net::TcpStream, time::timeout};
 use crate::{
     audit::{Event, Kind},
     dial,
-    model::{answer::Answer, refusal::Refusal},
+    model::{answer::Answer, head::offers_http_2, refusal::Refusal},
     orig_dst,
     phase::{Flow, Stage},
     serving::Serving,
@@ -108,7 +108,7 @@ fn host(request: &Request<Incoming>) -> Result<HostName, Refusal> {
             "Only requests with a plain path are allowed.",
         ));
     }
-    if request.headers().contains_key(header::UPGRADE) {
+    if request.headers().contains_key(header::UPGRADE) && !offers_http_2(request.headers()) {
         return Err(odd("upgrade_not_allowed", "No change of protocol is allowed."));
     }
     let mut values = request.headers().get_all(header::HOST).iter();
@@ -182,6 +182,7 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
 const HOP_BY_HOP: &[&str] = &[
     "connection",
     "expect",
+    "http2-settings",
     "keep-alive",
     "proxy-authenticate",
     "proxy-authorization",

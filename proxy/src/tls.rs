@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
-use assay_core::{egress::HostName, upstream::Upstream};
+use assay_core::{egress::HostName, trust, upstream::Upstream};
 use bytes::{Buf as _, Bytes};
+use rustls::AlertDescription;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -93,17 +94,35 @@ async fn open(
             serving.audit.write(failed.allowed("opened"));
             api::serve(serving, flow, Entrance::Opened(upstream), stream).await;
         }
-        Ok(Err(error)) => serving.audit.write(failed.reason(handshake_reason(&error))),
+        Ok(Err(error)) => serving.audit.write(match distrust(&error) {
+            Some(reason) => failed.reason(reason).advice(trust::advice()),
+            None => failed,
+        }),
         Err(_) => serving.audit.write(failed.reason("handshake_timeout")),
     }
 }
 
-/// A client that does not know our root says so with an alert: the commonest fault of an image.
-fn handshake_reason(error: &io::Error) -> &'static str {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    match inner {
-        Some(rustls::Error::AlertReceived(_)) => "certificate_not_trusted",
-        _ => "handshake_failed",
+/// The commonest fault of an image: a client that does not know our root. Some say so with an alert, each library with
+/// another; Node, Java and asyncio hang up without a word.
+fn distrust(error: &io::Error) -> Option<&'static str> {
+    let hung_up = [
+        io::ErrorKind::UnexpectedEof,
+        io::ErrorKind::ConnectionReset,
+        io::ErrorKind::BrokenPipe,
+    ];
+    let alerts = [
+        AlertDescription::UnknownCA,
+        AlertDescription::BadCertificate,
+        AlertDescription::CertificateUnknown,
+        AlertDescription::UnsupportedCertificate,
+        AlertDescription::CertificateExpired,
+    ];
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::AlertReceived(alert)) if alerts.contains(alert) => {
+            Some("certificate_not_trusted")
+        }
+        None if hung_up.contains(&error.kind()) => Some("closed_in_handshake"),
+        _ => None,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! `serve` is the runner itself. `holder` and `stage` are this same program in the two roles that need a process of
 //! their own: making the user namespace, and becoming the workload's command.
+//! `trust-probe` is for people: which clients of an image believe the sandbox's root.
 
 use std::{os::fd::RawFd, process::ExitCode};
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Some("serve") => end(serve::Options::parse(&rest).and_then(serve::run)),
         Some("holder") => end(isolation::hold().map_err(|error| error.to_string())),
         Some("stage") => stage(&rest),
+        Some("trust-probe") => trust_probe(&rest),
         Some("--version") => end(say(&format!(
             "{} {}",
             assay_core::version::VERSION,
@@ -52,6 +54,18 @@ fn stage(numbers: &[String]) -> ExitCode {
         });
     }
     ExitCode::from(127)
+}
+
+/// Whether the clients of this image believe the sandbox's root, tried at a model host.
+fn trust_probe(rest: &[String]) -> ExitCode {
+    match rest {
+        [host] => match trust::probe::run(host) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => end(Err(error.to_string())),
+        },
+        _ => end(Err("usage: runner trust-probe HOST".to_owned())),
+    }
 }
 
 fn say(text: &str) -> Result<(), String> {

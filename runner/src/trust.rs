@@ -1,13 +1,20 @@
-//! The trust bundle: the image's own roots and the proxy's, as PEM and as PKCS12, and the variables that name it.
+//! The trust bundle: the image's own roots, the common public ones and the proxy's, as PEM and as PKCS12, and the
+//! variables that name it.
+//!
+//! The variables take the place of whatever roots a client brings along, and many images have no store or an old one.
+//! The common public roots are therefore always there: hosts that are passed through show certificates of those.
+
+pub(crate) mod probe;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, OpenOptions, Permissions},
     io::{self, Read as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
+use assay_core::trust::{VARIABLES, Value};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use p12_keystore::{Certificate, KeyStore, KeyStoreEntry};
 
@@ -41,54 +48,58 @@ pub(crate) enum Error {
 
 /// Writes `ca.pem` and `ca.p12` into `folder`, readable for everybody, and returns the variables that name them.
 pub(crate) fn write(folder: &Path, proxy_root: &str) -> Result<BTreeMap<String, String>, Error> {
-    let mut bundle = image_roots();
-    if !bundle.is_empty() && !bundle.ends_with('\n') {
-        bundle.push('\n');
-    }
     let ours = certificates(proxy_root);
     if ours.is_empty() {
         return Err(Error::Root("no PEM block".to_owned()));
     }
-    bundle += proxy_root;
+    let bundle = bundle(image_roots(), proxy_root);
     fs::create_dir_all(folder)?;
     fs::set_permissions(folder, Permissions::from_mode(0o755))?;
     let (pem, p12) = (folder.join("ca.pem"), folder.join("ca.p12"));
     put(&pem, bundle.as_bytes())?;
     put(&p12, &key_store(&bundle, &ours)?)?;
-    Ok(variables(&pem.to_string_lossy(), &p12.to_string_lossy()))
+    Ok(variables(folder, &pem, &p12))
 }
 
-fn variables(pem: &str, p12: &str) -> BTreeMap<String, String> {
-    let mut variables: BTreeMap<String, String> = [
-        "SSL_CERT_FILE",
-        "REQUESTS_CA_BUNDLE",
-        "CURL_CA_BUNDLE",
-        "NODE_EXTRA_CA_CERTS",
-        "GIT_SSL_CAINFO",
-        "AWS_CA_BUNDLE",
-        "DENO_CERT",
-        "CARGO_HTTP_CAINFO",
-        "PIP_CERT",
-        "NPM_CONFIG_CAFILE",
-        "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
-        "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
-        "HEX_CACERTS_PATH",
-        "NIX_SSL_CERT_FILE",
-    ]
-    .into_iter()
-    .map(|name| (name.to_owned(), pem.to_owned()))
-    .collect();
-    let folder = Path::new(pem).parent().unwrap_or(Path::new("/"));
+/// The image's roots as they are, the public ones that are not among them, and the proxy's.
+fn bundle(mut bundle: String, proxy_root: &str) -> String {
+    if !bundle.is_empty() && !bundle.ends_with('\n') {
+        bundle.push('\n');
+    }
+    let known: BTreeSet<Vec<u8>> = certificates(&bundle).into_iter().collect();
+    for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+        if !known.contains(root.as_ref()) {
+            bundle += &pem(root);
+        }
+    }
+    bundle + proxy_root
+}
+
+fn pem(der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines: Vec<&str> = text
+        .as_bytes()
+        .chunks(64)
+        .filter_map(|line| std::str::from_utf8(line).ok())
+        .collect();
+    format!("{BEGIN}\n{}\n{END}\n", lines.join("\n"))
+}
+
+fn variables(folder: &Path, pem: &Path, p12: &Path) -> BTreeMap<String, String> {
     let java = format!(
-        "-Djavax.net.ssl.trustStore={p12} -Djavax.net.ssl.trustStoreType=PKCS12 -Djavax.net.ssl.trustStorePassword={PASSWORD}"
+        "-Djavax.net.ssl.trustStore={} -Djavax.net.ssl.trustStoreType=PKCS12 -Djavax.net.ssl.trustStorePassword={PASSWORD}",
+        p12.display()
     );
-    variables.extend([
-        ("SSL_CERT_DIR".to_owned(), folder.to_string_lossy().into_owned()),
-        ("DENO_TLS_CA_STORE".to_owned(), "system,mozilla".to_owned()),
-        ("UV_NATIVE_TLS".to_owned(), "1".to_owned()),
-        ("JAVA_TOOL_OPTIONS".to_owned(), java),
-    ]);
-    variables
+    let value = |value: Value| match value {
+        Value::Bundle => pem.to_string_lossy().into_owned(),
+        Value::Folder => folder.to_string_lossy().into_owned(),
+        Value::JavaOptions => java.clone(),
+        Value::Words(words) => words.to_owned(),
+    };
+    VARIABLES
+        .iter()
+        .map(|variable| (variable.name.to_owned(), value(variable.value)))
+        .collect()
 }
 
 fn image_roots() -> String {

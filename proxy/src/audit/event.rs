@@ -77,6 +77,7 @@ impl Event {
                 cost: None,
                 tokens: None,
                 bytes: None,
+                advice: None,
                 count: None,
                 totals: None,
                 prev: String::new(),
@@ -174,6 +175,13 @@ impl Event {
     #[must_use]
     pub fn bytes(mut self, up: u64, down: u64) -> Self {
         self.line.bytes = Some((up, down));
+        self
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn advice(mut self, advice: String) -> Self {
+        self.line.advice = Some(advice);
         self
     }
 

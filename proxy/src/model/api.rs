@@ -24,7 +24,7 @@ use tokio::{
 use super::{
     answer::{self, Answer},
     exchange::Exchange,
-    head::{check_content, check_form, check_host},
+    head::{check_content, check_form, check_host, check_upgrade},
     recorder::{Draft, Subject},
     refusal::Refusal,
     request::{Judged, Sent},
@@ -123,6 +123,7 @@ impl Call {
     /// Exact paths only: no query, no escape, no doubled slash can match one.
     fn route(&self, parts: &Parts) -> Result<Wanted, Refusal> {
         check_form(parts)?;
+        check_upgrade(parts, matches!(self.entrance, Entrance::Loopback))?;
         if let Entrance::Opened(upstream) = &self.entrance {
             check_host(parts, &upstream.host)?;
         }

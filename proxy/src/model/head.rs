@@ -1,11 +1,11 @@
 //! Checks everything of a request but its body.
 
 use assay_core::egress::HostName;
-use http::{HeaderName, Method, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderName, Method, StatusCode, header, request::Parts};
 
 use super::{refusal::Refusal, spec::Api};
 
-/// Origin form without a query, and no change of protocol.
+/// Origin form without a query.
 pub fn check_form(parts: &Parts) -> Result<(), Refusal> {
     let odd = |code, message: &str| Err(Refusal::policy(code, message));
     if parts.uri.authority().is_some() || parts.method == Method::CONNECT {
@@ -14,10 +14,25 @@ pub fn check_form(parts: &Parts) -> Result<(), Refusal> {
     if parts.uri.query().is_some_and(|query| !is_needless(parts, query)) {
         return odd("query_not_allowed", "No query is allowed in the path.");
     }
-    if parts.headers.contains_key(header::UPGRADE) {
-        return odd("upgrade_not_allowed", "No change of protocol is allowed.");
-    }
     Ok(())
+}
+
+/// No change of protocol. Without TLS some libraries offer HTTP/2 with every request and take HTTP/1.1 as the answer: such
+/// an offer is passed over.
+pub fn check_upgrade(parts: &Parts, plain: bool) -> Result<(), Refusal> {
+    if !parts.headers.contains_key(header::UPGRADE) || (plain && offers_http_2(&parts.headers)) {
+        return Ok(());
+    }
+    Err(Refusal::policy(
+        "upgrade_not_allowed",
+        "No change of protocol is allowed.",
+    ))
+}
+
+/// Is HTTP/2 without TLS the only other protocol that is offered?
+pub fn offers_http_2(headers: &HeaderMap) -> bool {
+    let mut offers = headers.get_all(header::UPGRADE).iter();
+    offers.next().is_some_and(|offer| offer == "h2c") && offers.next().is_none()
 }
 
 /// Anthropic's software adds this to every call of messages. It is not forwarded: fields decide what may be used.
