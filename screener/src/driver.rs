@@ -40,6 +40,7 @@ use assay_core::{
 use assay_engine::Engine;
 use tokio_util::sync::CancellationToken;
 
+pub use self::bundle::model_env;
 use self::{journal::Journal, live::Live};
 use crate::{
     evidence::{Command, Evidence},

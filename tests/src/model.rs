@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod bill;
 pub mod catalogue;
+pub mod messages;
 pub mod script;
 pub mod serve;
 pub mod tls;

@@ -17,4 +17,4 @@ pub mod sandbox;
 pub use internet::Internet;
 pub use namespace::Place;
 pub use packets::{Packet, Transport};
-pub use sandbox::{Outcome, Stage, Walls};
+pub use sandbox::{Image, Outcome, Stage, Walls};

@@ -114,12 +114,15 @@ impl<E: Engine> Driver<E> {
 }
 
 /// How models are reached. The keys are placeholders: the proxy holds the real ones.
-pub(super) fn model_env() -> BTreeMap<String, String> {
+pub fn model_env() -> BTreeMap<String, String> {
     let api = port::MODEL_API;
     [
         ("OPENAI_BASE_URL", format!("http://127.0.0.1:{api}/v1")),
         ("OPENAI_API_KEY", PLACEHOLDER_KEY.to_owned()),
         ("OPENROUTER_API_KEY", PLACEHOLDER_KEY.to_owned()),
+        // Anthropic's software adds the version itself.
+        ("ANTHROPIC_BASE_URL", format!("http://127.0.0.1:{api}")),
+        ("ANTHROPIC_API_KEY", PLACEHOLDER_KEY.to_owned()),
         ("ASSAY_USAGE_URL", format!("http://127.0.0.1:{api}/usage")),
     ]
     .map(|(name, value)| (name.to_owned(), value))

@@ -124,9 +124,7 @@ impl Answer {
             Bytes::from(format!("data: {event}\n\n"))
         };
         let mut events = Vec::new();
-        let letters: Vec<char> = self.text.chars().collect();
-        for piece in letters.chunks(PIECE) {
-            let words: String = piece.iter().collect();
+        for words in pieces(&self.text) {
             let delta = json!([{ "index": 0, "delta": { "role": "assistant", "content": words }, "finish_reason": null }]);
             events.push(chunk(delta, Value::Null));
         }
@@ -157,6 +155,15 @@ impl Answer {
 pub fn number(cost: PicoUsd) -> Value {
     let number: Option<serde_json::Number> = serde_json::from_str(&cost.to_string()).ok();
     number.map_or(Value::Null, Value::Number)
+}
+
+/// The text of an answer as a stream cuts it.
+pub fn pieces(text: &str) -> Vec<String> {
+    let letters: Vec<char> = text.chars().collect();
+    letters
+        .chunks(PIECE)
+        .map(|piece| piece.iter().collect())
+        .collect()
 }
 
 fn tokens(text: &str) -> u64 {

@@ -1,4 +1,4 @@
-//! The service itself: TLS, HTTP/1.1, `POST …/chat/completions`, `GET /bill`.
+//! The service itself: TLS, HTTP/1.1, `POST …/chat/completions`, `POST …/messages`, `GET /bill`.
 
 use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     answer::{self, Answer, number},
     bill::{Bill, Charge, Desk},
+    messages,
     script::{Fault, Script},
     tls,
 };
@@ -62,6 +63,38 @@ struct Shared {
 }
 
 type Body = BoxBody<Bytes, std::io::Error>;
+
+/// Which API was asked.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Chat,
+    Messages,
+}
+
+impl Form {
+    fn at(method: &Method, path: &str) -> Option<Self> {
+        let forms = [
+            ("/v1/chat/completions", Self::Chat),
+            ("/v1/messages", Self::Messages),
+        ];
+        let found = forms.into_iter().find(|(end, _)| path.ends_with(end));
+        found.filter(|_| method == Method::POST).map(|(_, form)| form)
+    }
+
+    fn body(self, answer: &Answer, request: &answer::Request, dialect: Dialect, id: &str) -> Value {
+        match self {
+            Self::Chat => answer.body(request, dialect, id),
+            Self::Messages => messages::body(answer, request, dialect, id),
+        }
+    }
+
+    fn events(self, answer: &Answer, request: &answer::Request, dialect: Dialect, id: &str) -> Vec<Bytes> {
+        match self {
+            Self::Chat => answer.events(request, dialect, id),
+            Self::Messages => messages::events(answer, request, dialect, id),
+        }
+    }
+}
 
 impl Model {
     /// Starts a service.
@@ -160,9 +193,9 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     if request.method() == Method::GET && path.ends_with("/v1/generation") {
         return generation(shared, request.uri().query().unwrap_or_default());
     }
-    if request.method() != Method::POST || !path.ends_with("/v1/chat/completions") {
+    let Some(form) = Form::at(request.method(), &path) else {
         return refusal(StatusCode::NOT_FOUND, "no such path");
-    }
+    };
     let body = match Limited::new(request.into_body(), MOST_BYTES).collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => {
@@ -173,12 +206,12 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
         }
     };
     match serde_json::from_slice::<answer::Request>(&body) {
-        Ok(request) => complete(shared, &request).await,
+        Ok(request) => complete(shared, &request, form).await,
         Err(error) => refusal(StatusCode::BAD_REQUEST, &error.to_string()),
     }
 }
 
-async fn complete(shared: &Shared, request: &answer::Request) -> Response<Body> {
+async fn complete(shared: &Shared, request: &answer::Request, form: Form) -> Response<Body> {
     let user = request.user.clone().unwrap_or_default();
     let fault = Fault::asked_for(&request.last_user_message());
     match fault {
@@ -210,9 +243,10 @@ async fn complete(shared: &Shared, request: &answer::Request) -> Response<Body> 
     // Charged when it begins: a caller that hangs up has still used the model.
     let id = shared.desk.charge(&user, answer.charge);
     let mut response = if request.stream {
-        stream(shared, request, &answer, &id, fault == Some(Fault::CutStream))
+        let events = form.events(&answer, request, settings.dialect, &id);
+        stream(settings.pace, events, fault == Some(Fault::CutStream))
     } else {
-        let body = answer.body(request, settings.dialect, &id);
+        let body = form.body(&answer, request, settings.dialect, &id);
         if fault == Some(Fault::HalfBody) {
             half(&body)
         } else {
@@ -249,18 +283,10 @@ fn generation(shared: &Shared, query: &str) -> Response<Body> {
     json_answer(StatusCode::OK, &told)
 }
 
-fn stream(
-    shared: &Shared,
-    request: &answer::Request,
-    answer: &Answer,
-    id: &str,
-    cut: bool,
-) -> Response<Body> {
-    let mut events = answer.events(request, shared.settings.dialect, id);
+fn stream(pace: Duration, mut events: Vec<Bytes>, cut: bool) -> Response<Body> {
     if cut {
         events.truncate(events.len() / 2);
     }
-    let pace = shared.settings.pace;
     let frames = futures_util::stream::iter(events).then(move |event| async move {
         tokio::time::sleep(pace).await;
         Ok(Frame::data(event))

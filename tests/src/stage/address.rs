@@ -17,6 +17,8 @@ pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 53);
 pub const ALLOWED: Ipv4Addr = Ipv4Addr::new(11, 1, 0, 1);
 /// `allowed.example` too.
 pub const ALLOWED_V6: Ipv6Addr = Ipv6Addr::new(0x2a00, 0x77, 0, 0, 0, 0, 0, 1);
+/// `packages.example`: what the policy allows too, with a package index and repositories.
+pub const PACKAGES: Ipv4Addr = Ipv4Addr::new(11, 1, 0, 2);
 /// `evil.example`: what the attacker wants to reach.
 pub const EVIL: Ipv4Addr = Ipv4Addr::new(11, 66, 0, 1);
 /// `evil.example` too.
@@ -37,7 +39,7 @@ pub const MODEL_SERVICE: SocketAddr = SocketAddr::new(IpAddr::V4(MODEL), 443);
 /// Every address of the internet's side.
 pub fn all() -> Vec<IpAddr> {
     let v4 = [
-        GATEWAY, RESOLVER, ALLOWED, EVIL, MODEL, IMPOSTOR, METADATA, PRIVATE,
+        GATEWAY, RESOLVER, ALLOWED, PACKAGES, EVIL, MODEL, IMPOSTOR, METADATA, PRIVATE,
     ];
     let v6 = [GATEWAY_V6, ALLOWED_V6, EVIL_V6, METADATA_V6];
     v4.map(IpAddr::V4).into_iter().chain(v6.map(IpAddr::V6)).collect()

@@ -1,10 +1,12 @@
 //! Everything outside of the sandbox, and its record of who came.
 
 pub mod dns;
+mod registry;
 pub mod web;
 
 use std::{
     net::IpAddr,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -20,6 +22,9 @@ pub struct Internet {
     pub place: Place,
     /// Its model service.
     pub model: Arc<Model>,
+    /// The root that vouches for its sites, PEM.
+    pub root_pem: String,
+    config: Arc<rustls::ServerConfig>,
     packets: Packets,
     record: Record,
 }
@@ -83,16 +88,25 @@ impl Internet {
         let record = Record::default();
         let packets = Packets::record(&place)?;
         let servers = record.clone();
-        let model = place.run(async move {
+        let served = place.run(async move {
             dns::serve(&servers).await?;
             web::serve(&servers).await
         })?;
         Ok(Self {
             place,
-            model: Arc::new(model),
+            model: Arc::new(served.model),
+            root_pem: served.root_pem,
+            config: served.config,
             packets,
             record,
         })
+    }
+
+    /// Lets `packages.example` offer a folder: a package index, and git repositories under `git`.
+    pub fn publish(&self, folder: PathBuf) -> anyhow::Result<()> {
+        let (config, record) = (Arc::clone(&self.config), self.record.clone());
+        self.place
+            .run(async move { registry::serve(folder, config, record).await })
     }
 
     /// Now.

@@ -6,7 +6,7 @@ mod control;
 use std::{
     ffi::OsStr,
     fs,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
     sync::atomic::AtomicU64,
@@ -54,12 +54,22 @@ impl Walls {
     };
 }
 
+/// What the workload finds as its image's trust store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Image {
+    /// This machine's.
+    Plain,
+    /// This machine's and the root of the stage's sites, as if that were a public one.
+    TrustsSites,
+}
+
 /// The whole stage.
 #[derive(Debug)]
 pub struct Stage {
     /// The other side.
     pub internet: Internet,
     walls: Walls,
+    image: Image,
     sandbox: Place,
     folder: tempfile::TempDir,
     processes: Vec<Process>,
@@ -75,6 +85,15 @@ struct Process {
 impl Stage {
     /// Starts everything that `walls` name. `change` changes the proxy's assignment.
     pub fn start(walls: Walls, change: impl FnOnce(&mut ProxyAssignment)) -> anyhow::Result<Self> {
+        Self::start_in(Image::Plain, walls, change)
+    }
+
+    /// The same, in another image.
+    pub fn start_in(
+        image: Image,
+        walls: Walls,
+        change: impl FnOnce(&mut ProxyAssignment),
+    ) -> anyhow::Result<Self> {
         let (sandbox, outside) = (Place::new()?, Place::new()?);
         namespace::connect(&sandbox, &outside)?;
         let internet = Internet::start(outside)?;
@@ -83,12 +102,14 @@ impl Stage {
         let mut stage = Self {
             internet,
             walls,
+            image,
             sandbox,
             folder,
             processes: Vec::new(),
             generation: AtomicU64::new(1),
         };
         stage.write_resolver()?;
+        stage.write_roots()?;
         if walls.rules {
             stage.write_rules()?;
         }
@@ -99,20 +120,26 @@ impl Stage {
             stage.start_proxy()?;
         }
         if walls.runner {
-            stage.start_runner()?;
+            stage.start_runner(None)?;
         }
         Ok(stage)
     }
 
     /// A command in process, mount and other namespaces of its own, in which the proxy's files are not to be seen.
     fn in_container(&self, options: &[&str]) -> Command {
-        let script =
-            "mount --bind \"$1\" /etc/resolv.conf && mount -t tmpfs none \"$2\" && shift 2 && exec \"$@\"";
+        let roots = match self.image {
+            Image::Plain => String::new(),
+            Image::TrustsSites => format!("mount --bind \"$3\" {ROOTS} && "),
+        };
+        let script = format!(
+            "mount --bind \"$1\" /etc/resolv.conf && mount -t tmpfs none \"$2\" && {roots} shift 3 && exec \"$@\""
+        );
         let mut command = self.contained(options);
         command
-            .args(["sh", "-c", script, "sh"])
+            .args(["sh", "-c", &script, "sh"])
             .arg(self.path("resolv.conf"))
-            .arg(self.path("proxy"));
+            .arg(self.path("proxy"))
+            .arg(self.path("roots.pem"));
         command
     }
 
@@ -150,6 +177,14 @@ impl Stage {
             format!("nameserver {server}\noptions timeout:2 attempts:1\n"),
         )?;
         fs::create_dir_all(self.path("proxy/state"))?;
+        Ok(())
+    }
+
+    fn write_roots(&self) -> anyhow::Result<()> {
+        if self.image == Image::TrustsSites {
+            let machine = fs::read_to_string(ROOTS).context(ROOTS)?;
+            fs::write(self.path("roots.pem"), machine + &self.internet.root_pem)?;
+        }
         Ok(())
     }
 
@@ -225,12 +260,18 @@ impl Stage {
         self.until("proxy", || async { proxy_client().health().await.is_ok() })
     }
 
-    fn start_runner(&mut self) -> anyhow::Result<()> {
+    /// Starts the runner on a stage without one. It takes its root from whoever answers at `proxy`.
+    pub fn add_runner(&mut self, proxy: SocketAddr) -> anyhow::Result<()> {
+        self.walls.runner = true;
+        self.start_runner(Some(proxy))
+    }
+
+    fn start_runner(&mut self, proxy: Option<SocketAddr>) -> anyhow::Result<()> {
         let config = RunnerConfig {
             sandbox: sandbox_id(),
             public_key: Signer::new(&SEED).public_key(),
             fence: FENCE,
-            proxy: self.walls.proxy,
+            proxy: self.walls.proxy || proxy.is_some(),
             max_pids: 4_000,
         };
         fs::write(self.path("runner.json"), serde_json::to_vec(&config)?)?;
@@ -249,6 +290,11 @@ impl Stage {
             .arg(self.path("runner.json"))
             .arg("--trust")
             .arg(self.path("trust"))
+            .args(
+                proxy
+                    .iter()
+                    .flat_map(|proxy| ["--proxy".to_owned(), proxy.to_string()]),
+            )
             .stderr(fs::File::create(self.path("runner.log"))?);
         self.spawn("runner", command)?;
         self.until("runner", || async {
@@ -335,6 +381,8 @@ fn open_to_all(path: &Path) -> std::io::Result<()> {
 
 const SEED: [u8; 32] = [7; 32];
 const FENCE: Fence = Fence(1);
+/// Where Debian and its kin keep the roots.
+const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What the container of a task keeps (DESIGN: main).
 const MAIN_CAPABILITIES: &str = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,\

@@ -19,7 +19,9 @@ use tokio::{
 };
 
 use super::Record;
-use crate::stage::address::{self, ALLOWED, ALLOWED_V6, EVIL, EVIL_V6, IMPOSTOR, METADATA, MODEL, PRIVATE};
+use crate::stage::address::{
+    self, ALLOWED, ALLOWED_V6, EVIL, EVIL_V6, IMPOSTOR, METADATA, MODEL, PACKAGES, PRIVATE,
+};
 
 /// Serves UDP and TCP at every address, in the background.
 pub async fn serve(record: &Record) -> anyhow::Result<()> {
@@ -101,6 +103,7 @@ fn addresses(name: &str, turns: &AtomicUsize) -> Vec<IpAddr> {
     let dressed = |text: &str| vec![text.parse().unwrap_or(IpAddr::V4(METADATA))];
     match name {
         "allowed.example" | "other.example" => vec![ALLOWED.into(), ALLOWED_V6.into()],
+        "packages.example" => vec![PACKAGES.into()],
         "models.example.com" => vec![MODEL.into()],
         "broken.example.com" => vec![IMPOSTOR.into()],
         "metadata.example" => vec![METADATA.into()],

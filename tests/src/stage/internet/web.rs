@@ -1,4 +1,4 @@
-//! Web servers, with and without TLS, at every address but the model's; and the model service.
+//! Web servers, with and without TLS, at most addresses; and the model service.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,23 +13,36 @@ use tokio_rustls::TlsAcceptor;
 use super::{Record, Visit};
 use crate::{
     model::{Model, Script, Settings, tls},
-    stage::address::{self, MODEL, MODEL_SERVICE},
+    stage::address::{self, MODEL, MODEL_SERVICE, PACKAGES},
 };
 
 /// Where something listens. What comes to another port is in the record of packets.
 const PORTS: &[u16] = &[22, 25, 80, 443, 853, 1337, 8080, 8443];
 
-/// Starts them in the background; the model service is given back.
-pub async fn serve(record: &Record) -> anyhow::Result<Model> {
+/// What the sites show of themselves, and the model service.
+pub struct Served {
+    /// The root of the sites' certificate, PEM.
+    pub root_pem: String,
+    /// How a site answers by TLS.
+    pub config: Arc<rustls::ServerConfig>,
+    /// The model service.
+    pub model: Model,
+}
+
+/// Starts them in the background.
+pub async fn serve(record: &Record) -> anyhow::Result<Served> {
     let names = [
         "allowed.example",
+        "packages.example",
         "*.wild.example",
         "other.example",
         "evil.example",
     ]
     .map(str::to_owned);
-    let acceptor = TlsAcceptor::from(tls::identity(&names)?.config);
-    for address in address::all().into_iter().filter(|address| *address != MODEL) {
+    let identity = tls::identity(&names)?;
+    let acceptor = TlsAcceptor::from(Arc::clone(&identity.config));
+    let elsewhere = address::all().into_iter();
+    for address in elsewhere.filter(|&address| address != MODEL && address != PACKAGES) {
         for port in PORTS {
             let listener = TcpListener::bind(SocketAddr::new(address, *port)).await?;
             tokio::spawn(accept(listener, acceptor.clone(), record.clone()));
@@ -44,7 +57,11 @@ pub async fn serve(record: &Record) -> anyhow::Result<Model> {
         script: Script::default(),
         pace: Duration::from_millis(1),
     };
-    Model::start(settings).await
+    Ok(Served {
+        root_pem: identity.root_pem,
+        config: identity.config,
+        model: Model::start(settings).await?,
+    })
 }
 
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, record: Record) {

@@ -29,9 +29,19 @@ pub struct Outcome {
 impl Stage {
     /// Runs a program as the workload: as root, or as `user`.
     pub fn attack(&self, user: Option<&str>, argv: &[&str]) -> anyhow::Result<Outcome> {
+        self.told(&BTreeMap::new(), user, argv)
+    }
+
+    /// The same, for a program that is told something by its environment. Without a runner nobody tells it.
+    pub fn told(
+        &self,
+        env: &BTreeMap<String, String>,
+        user: Option<&str>,
+        argv: &[&str],
+    ) -> anyhow::Result<Outcome> {
         let mark = self.internet.mark();
         let (code, stdout, stderr) = if self.walls.runner {
-            self.by_runner(user, argv)?
+            self.by_runner(env, user, argv)?
         } else {
             self.by_root(user, argv)?
         };
@@ -45,6 +55,7 @@ impl Stage {
 
     fn by_runner(
         &self,
+        env: &BTreeMap<String, String>,
         user: Option<&str>,
         argv: &[&str],
     ) -> anyhow::Result<(Option<i32>, Vec<u8>, Vec<u8>)> {
@@ -54,7 +65,7 @@ impl Stage {
             exec: ExecId(Uuid::from_bytes(random)),
             argv: argv.iter().map(|&word| word.to_owned()).collect(),
             cwd: None,
-            env: BTreeMap::new(),
+            env: env.clone(),
             user: user.map(str::to_owned),
             stdin: false,
             limits: ExecLimits {

@@ -35,6 +35,7 @@ impl Stage {
         };
         let hosts = json!([
             "allowed.example",
+            "packages.example",
             "other.example",
             "*.wild.example",
             "rebind.example",
