@@ -3,7 +3,7 @@
 SANDBOX_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test cluster-test bench bench-proxy fuzz lint sandbox
+.PHONY: help demo test cluster-test clients bench bench-proxy fuzz lint sandbox
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 14
@@ -16,6 +16,9 @@ test: sandbox ## Run every test this machine can run; the others say what they l
 
 cluster-test: sandbox ## Run the suites that need Kubernetes on a real cluster of this machine (root; builds it once)
 	CLUSTER_INSTALL=1 tests/cluster/run.sh
+
+clients: sandbox ## Show which real clients work through the proxy, as a table
+	tests/clients/table.sh
 
 bench: sandbox ## Measure this machine: medians on the screen, raw JSON under target/bench
 	bench/run.sh

@@ -158,6 +158,22 @@ fn d4_no_upgrade_to_cleartext_http_2() {
 }
 
 #[test]
+fn d4_an_offer_of_cleartext_http_2_is_passed_over() {
+    let offer = r"GET / HTTP/1.1\r\nhost: allowed.example\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n\r\n";
+    let Some(both) = both("web.raw", &["80", offer]) else {
+        return;
+    };
+    let offered = |outcome: &assay_tests::stage::Outcome| {
+        let visits = outcome.seen.visits.iter();
+        visits
+            .filter(|visit| visit.text.to_lowercase().contains("h2c") || visit.text.contains("AAMAAABk"))
+            .count()
+    };
+    assert_eq!((offered(&both.open), offered(&both.guarded)), (1, 0));
+    assert!(both.guarded.text.contains("200"), "{}", both.guarded.text);
+}
+
+#[test]
 fn d5_no_websocket() {
     upgrade_is_refused("websocket");
     let answered = r"GET /switch HTTP/1.1\r\nhost: allowed.example\r\n\r\n";
