@@ -22,6 +22,7 @@ use tokio::{
 
 use super::{
     answer::{self, Answer},
+    delivery::Delivery,
     pool::{Connection, Unanswered},
     reading::Reading,
     reconcile,
@@ -237,26 +238,23 @@ impl Exchange {
         let (parts, mut body) = response.into_parts();
         drop(self.memory);
         let secrets = self.serving.services.secrets(&self.upstream.host);
-        let (sender, out) = answer::stream();
-        let mut answer = Response::new(out);
-        *answer.headers_mut() = allowed(&parts.headers, &secrets);
+        let mut headers = allowed(&parts.headers, &secrets);
         if reservation.output_tokens() < self.judged.ask.output_tokens {
-            answer
-                .headers_mut()
-                .insert(CLAMPED, reservation.output_tokens().into());
+            headers.insert(CLAMPED, reservation.output_tokens().into());
         }
-        let mut reader = head.send(answer).is_ok().then_some(sender);
         let tally = Tally::new(self.judged.api);
-        let mut reading = if is_event_stream(&parts.headers) {
-            Reading::stream(tally, !self.judged.wants_usage, self.silence)
+        let (mut reading, mut delivery) = if is_event_stream(&parts.headers) {
+            let reading = Reading::stream(tally, !self.judged.wants_usage, self.silence);
+            (reading, Delivery::in_pieces(headers, head))
         } else {
-            Reading::whole(tally, self.silence)
+            let delivery = Delivery::of(&body, headers, head);
+            (Reading::whole(tally, self.silence), delivery)
         };
         let mut name = Name::new(&self.upstream, &reservation);
         name.take(parts.headers.get(GENERATION).and_then(|id| id.to_str().ok()));
         let mut draft = self.draft;
         let complete = reading
-            .copy(&mut body, &mut reader, (&secrets, &mut draft), |id| {
+            .copy(&mut body, &mut delivery, (&secrets, &mut draft), |id| {
                 name.take(Some(id));
             })
             .await;
@@ -297,6 +295,8 @@ impl Exchange {
             Some(bill) => closing.settle(bill, reservation, fault),
             None => closing.unresolve(reservation, fault),
         }
+        // Whoever asks for the account now finds this bill in it.
+        delivery.finish();
     }
 }
 

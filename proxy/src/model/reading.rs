@@ -1,24 +1,19 @@
 //! Passes a good answer on to the workload while reading what it cost.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
+    delivery::Delivery,
     recorder::Draft,
     scrub::{Scrubber, Secrets},
     sse::Events,
     usage::Tally,
 };
-
-/// Who gets the answer; nobody once the workload has gone.
-pub type Reader = Option<mpsc::Sender<io::Result<Bytes>>>;
 
 /// How an answer is read.
 #[derive(Debug)]
@@ -64,20 +59,20 @@ impl Reading {
         }
     }
 
-    /// Copies the body to the reader, as long as there is one, and to ourselves. True when it came to its end.
+    /// Copies the body to the workload, as long as it is there, and to ourselves. True when it came to its end.
     ///
     /// The draft of a recording gets what the reader gets, or would. `named` gets the service's name of the answer as soon as the answer tells it.
     pub async fn copy(
         &mut self,
         body: &mut Incoming,
-        reader: &mut Reader,
+        delivery: &mut Delivery,
         (secrets, draft): (&Secrets, &mut Option<Draft>),
         mut named: impl FnMut(&str),
     ) -> bool {
         let mut scrubber = Scrubber::new(secrets);
         let (mut give_up, mut is_named) = (None, false);
         loop {
-            if reader.is_none() && matches!(self.form, Form::Events(_)) {
+            if delivery.is_gone() && matches!(self.form, Form::Events(_)) {
                 give_up.get_or_insert_with(|| Instant::now() + DRAIN);
             }
             let idle = Instant::now() + self.silence;
@@ -86,13 +81,13 @@ impl Reading {
                 Ok(None) => break,
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(_))) | Err(_) => {
-                    pass(reader, Err(io::ErrorKind::ConnectionReset.into())).await;
+                    delivery.break_off().await;
                     return false;
                 }
             };
             if let Ok(data) = frame.into_data() {
                 let out = scrubber.push(self.take(data));
-                pass_some(reader, draft, out).await;
+                pass_some(delivery, draft, out).await;
             }
             if !is_named && let Some(id) = self.id() {
                 named(id);
@@ -100,8 +95,8 @@ impl Reading {
             }
         }
         let last = scrubber.push(self.finish());
-        pass_some(reader, draft, last).await;
-        pass_some(reader, draft, scrubber.finish()).await;
+        pass_some(delivery, draft, last).await;
+        pass_some(delivery, draft, scrubber.finish()).await;
         true
     }
 
@@ -144,26 +139,16 @@ impl Reading {
     }
 }
 
-async fn pass_some(reader: &mut Reader, draft: &mut Option<Draft>, piece: Bytes) {
-    if !piece.is_empty() {
-        if let Some(draft) = draft {
-            draft.takes(&piece);
-        }
-        pass(reader, Ok(piece)).await;
-    }
-}
-
-/// Gives a piece to the reader; forgets a reader that has gone.
-async fn pass(reader: &mut Reader, piece: io::Result<Bytes>) {
-    if let Some(sender) = reader
-        && !matches!(timeout(READER, sender.send(piece)).await, Ok(Ok(())))
+/// Gives a piece to the workload and to the recording.
+async fn pass_some(delivery: &mut Delivery, draft: &mut Option<Draft>, piece: Bytes) {
+    if let Some(draft) = draft
+        && !piece.is_empty()
     {
-        *reader = None;
+        draft.takes(&piece);
     }
+    delivery.pass(piece).await;
 }
 
-/// How long a reader may take for a piece.
-const READER: Duration = Duration::from_mins(10);
 /// How long a stream without a reader is read for its bill.
 const DRAIN: Duration = Duration::from_mins(2);
 const MOST_WHOLE: usize = 8 * 1024 * 1024;
