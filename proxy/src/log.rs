@@ -51,16 +51,17 @@ impl Log {
 
     /// Hands one line to the kernel.
     pub fn append(&self, entry: &Entry) -> io::Result<()> {
-        let line = serde_json::to_vec(&Line {
-            time: self.clock.now().to_string(),
-            entry: entry.clone(),
-        })?;
+        let mut bytes = Vec::with_capacity(TYPICAL_BYTES);
+        // For the case that the line before was cut off: one of its own ends it.
+        bytes.push(b'\n');
+        let time = self.clock.now().to_string();
+        let entry = entry.clone();
+        serde_json::to_writer(&mut bytes, &Line { time, entry })?;
+        bytes.push(b'\n');
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        // After a line that was cut off, one of its own ends it.
-        let end = if written.torn { &b"\n"[..] } else { b"" };
-        let bytes = [end, &line, b"\n"].concat();
+        let bytes = if written.torn { &bytes[..] } else { &bytes[1..] };
         written.torn = true;
-        (&*self.file).write_all(&bytes)?;
+        (&*self.file).write_all(bytes)?;
         written.torn = false;
         written.bytes += bytes.len() as u64;
         self.unsynced.store(true, Ordering::Release);
@@ -85,6 +86,8 @@ impl Log {
         self.unsynced.load(Ordering::Acquire)
     }
 }
+
+const TYPICAL_BYTES: usize = 256;
 
 #[cfg(test)]
 mod tests {

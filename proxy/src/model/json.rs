@@ -74,7 +74,11 @@ impl Json {
 
     /// The bytes that are sent.
     pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
+        let mut bytes = Vec::with_capacity(TYPICAL_BYTES);
+        match serde_json::to_writer(&mut bytes, self) {
+            Ok(()) => bytes,
+            Err(_) => Vec::new(),
+        }
     }
 }
 
@@ -177,9 +181,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
-        let (mut members, mut seen) = (Vec::new(), BTreeSet::new());
+        let (mut members, mut seen) = (Vec::new(), Seen::default());
         while let Some(key) = map.next_key::<String>()? {
-            if !seen.insert(key.clone()) {
+            if seen.is_double(&key, &members) {
                 return Err(A::Error::custom(DUPLICATE));
             }
             members.push((key, map.next_value_seed(Strict(self.0))?));
@@ -188,10 +192,30 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 }
 
+/// The keys of an object so far. Few are looked through; many get an index, so that no body takes quadratic time.
+#[derive(Default)]
+struct Seen(BTreeSet<String>);
+
+impl Seen {
+    fn is_double(&mut self, key: &str, members: &[(String, Json)]) -> bool {
+        if members.len() < FEW_KEYS {
+            return members.iter().any(|(other, _)| other == key);
+        }
+        if self.0.is_empty() {
+            self.0.extend(members.iter().map(|(other, _)| other.clone()));
+        }
+        !self.0.insert(key.to_owned())
+    }
+}
+
 /// What the error of a key that occurs twice begins with.
 pub const DUPLICATE: &str = "duplicate key";
 /// A tree takes many times the memory of its text: this bounds it.
 pub const MOST_VALUES: usize = 300_000;
+
+const FEW_KEYS: usize = 16;
+/// A short conversation.
+const TYPICAL_BYTES: usize = 2 * 1024;
 
 #[cfg(test)]
 mod tests {
