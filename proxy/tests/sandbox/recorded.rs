@@ -172,7 +172,7 @@ async fn another_recording_than_the_assignment_names_is_not_taken() {
         size_bytes: 5,
     };
     let world = World::with(Script::answer(1, 1), |assignment| {
-        assignment.replay = Some(source)
+        assignment.replay = Some(source);
     })
     .await;
     let control = world.control();
