@@ -5,7 +5,6 @@
 //! skipped and says so.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a test fails by a panic and says what it found"
