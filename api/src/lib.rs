@@ -26,6 +26,7 @@ pub mod routes;
 pub mod seal;
 pub mod server;
 pub mod store;
+pub mod suffix;
 pub mod wake;
 
 pub use config::{Config, Database};

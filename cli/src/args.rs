@@ -160,6 +160,9 @@ pub enum Command {
     /// Write and check agents
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// Check policies
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Check the record of a proxy's decisions
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -316,6 +319,20 @@ pub enum ContractName {
     Patch,
     /// A command that works in the task's folder.
     Command,
+}
+
+/// `policy …`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Print what a policy file comes to, and what speaks against it
+    Check(PolicyCheckArgs),
+}
+
+/// `policy check`.
+#[derive(Debug, Args)]
+pub struct PolicyCheckArgs {
+    /// A policy.toml
+    pub file: PathBuf,
 }
 
 /// `audit …`.

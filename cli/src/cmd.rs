@@ -9,6 +9,7 @@ mod get;
 mod key;
 mod list;
 mod logs;
+mod policy;
 mod replay;
 mod submit;
 mod task;
@@ -18,7 +19,7 @@ mod why;
 
 use crate::{
     api::Api,
-    args::{AgentCommand, AuditCommand, Cli, Command, KeyCommand, TaskCommand},
+    args::{AgentCommand, AuditCommand, Cli, Command, KeyCommand, PolicyCommand, TaskCommand},
     error::Error,
     profile::{Places, Profile},
     screen::Screen,
@@ -75,6 +76,7 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Command::Task(TaskCommand::Init(args)) => task::init(&context, &args),
         Command::Agent(AgentCommand::Check(args)) => agent::check(&context, &args),
         Command::Agent(AgentCommand::Init(args)) => agent::init(&context, &args),
+        Command::Policy(PolicyCommand::Check(args)) => policy::check(&context, &args),
         Command::Audit(AuditCommand::Verify(args)) => audit::verify(&context, &args).await,
         Command::Key(KeyCommand::Create(args)) => key::create(&context, &args).await,
         Command::Login(args) => key::login(&context, &args).await,

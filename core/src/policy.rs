@@ -1,6 +1,8 @@
 //! `policy.toml`: what a run may reach and spend. Strict, immutable, named by its digest.
 
-use std::collections::BTreeSet;
+pub mod lint;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,9 @@ pub struct Policy {
     pub budget: Budget,
     /// What each egress phase may reach. A phase that is absent has its default, see [`Policy::egress`].
     pub egress: EgressRules,
+    /// What is known of hosts that rules list, by the same pattern.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosts: BTreeMap<HostPattern, HostRule>,
     /// Whether the agent's phase follows the task.
     pub agent_network: AgentNetwork,
     /// Deadlines.
@@ -168,6 +173,29 @@ pub struct EgressRule {
     /// Named sets of hosts, with `hosts` only.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub sets: BTreeSet<HostSet>,
+}
+
+/// What is known of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct HostRule {
+    /// Whether it may be on a front that many tenants share: any of them can be reached through it.
+    pub shared_cdn: SharedCdn,
+    /// Refuses connections that hide the name they mean. Browsers always look like that.
+    pub deny_ech: bool,
+}
+
+/// Whether a host may be on a shared front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum SharedCdn {
+    /// It must not.
+    #[default]
+    Deny,
+    /// It is listed knowingly.
+    Allow,
 }
 
 /// How much of the world a phase reaches.
@@ -359,6 +387,12 @@ impl Policy {
         if let Some((path, _)) = rates.iter().find(|(_, rate)| *rate == Some(0)) {
             return invalid((*path).to_owned(), "must be above 0; leave it out for no limit");
         }
+        if self.replay.is_some() && self.record != Recorded::Nothing {
+            return invalid(
+                "record".to_owned(),
+                "what is answered from a recording is not recorded again",
+            );
+        }
         if self.models.allow.is_empty() && !self.budget.run_usd.is_zero() {
             return invalid(
                 "models.allow".to_owned(),
@@ -384,6 +418,12 @@ impl Policy {
         Digest::of(serde_json::to_vec(self).unwrap_or_default())
     }
 
+    /// Hosts whose connections must not hide the name they mean.
+    pub fn deny_ech(&self) -> BTreeSet<HostPattern> {
+        let denied = self.hosts.iter().filter(|(_, rule)| rule.deny_ech);
+        denied.map(|(host, _)| host.clone()).collect()
+    }
+
     /// What a phase may reach by the policy's word. `task` is what the task asks for in that phase.
     ///
     /// Without a rule: `packages` for build and setup, nothing but model hosts for the agent, the task's word for verify.
@@ -401,98 +441,4 @@ impl Policy {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FULL: &str = r#"
-        agent_network = "policy"
-        [models]
-        allow = ["openai/gpt-5-mini"]
-        [budget]
-        run_usd = "0.50"
-        max_requests = 20
-        [egress.setup]
-        mode = "hosts"
-        sets = ["packages"]
-        hosts = ["*.example.org"]
-        [egress.verify]
-        mode = "none"
-        [time]
-        agent_sec = 600
-        [verifier]
-        mode = "separate"
-        carry = ["/app"]
-    "#;
-
-    #[test]
-    fn a_full_policy_is_read() {
-        let policy = Policy::parse(FULL).unwrap();
-        assert_eq!(policy.budget.run_usd.to_string(), "0.5");
-        assert!(
-            policy
-                .egress(EgressPhase::Setup, &Egress::None)
-                .allows(&"pypi.org".parse().unwrap())
-        );
-        assert_eq!(policy.egress(EgressPhase::Verify, &Egress::Public), Egress::None);
-        assert_eq!(policy.egress(EgressPhase::Agent, &Egress::Public), Egress::None);
-    }
-
-    #[test]
-    fn the_empty_policy_has_no_model_and_no_money() {
-        let policy = Policy::parse("").unwrap();
-        assert_eq!(policy, Policy::default());
-        assert!(policy.models.allow.is_empty() && policy.budget.run_usd.is_zero());
-    }
-
-    #[test]
-    fn faults_are_told_with_their_path() {
-        for (text, path, word) in [
-            ("colour = 1", "colour", "unknown field"),
-            ("[budget]\nrun_usd = 0.5", "budget.run_usd", "invalid type"),
-            ("[budget]\nrun_usd = \"-1\"", "budget.run_usd", "not an amount"),
-            (
-                "[egress.agent]\nmode = \"all\"",
-                "egress.agent.mode",
-                "unknown variant",
-            ),
-            (
-                "[egress.agent]\nmode = \"none\"\nhosts = [\"a.com\"]",
-                "egress.agent.hosts",
-                "only with",
-            ),
-            (
-                "[egress.agent]\nmode = \"hosts\"\nhosts = [\"*.com\"]",
-                "egress.agent.hosts",
-                "too wide",
-            ),
-            ("[time]\nmultiplier = 0", "time.multiplier", "above 0"),
-            (
-                "[models]\nallow = [\"openrouter/auto\"]",
-                "models.allow",
-                "not a model slug",
-            ),
-            ("[budget]\nrun_usd = \"1\"", "models.allow", "without a model"),
-            (
-                "[budget]\nrequests_per_minute = 0",
-                "budget.requests_per_minute",
-                "above 0",
-            ),
-            (
-                "[verifier]\ncarry = [\"../x\"]",
-                "verifier.carry",
-                "no absolute path",
-            ),
-        ] {
-            let error = Policy::parse(text).unwrap_err();
-            assert!(error.path.starts_with(path), "{text}: {error}");
-            assert!(error.message.contains(word), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn the_digest_names_the_content() {
-        let policy = Policy::parse(FULL).unwrap();
-        assert_eq!(policy.digest(), Policy::parse(FULL).unwrap().digest());
-        assert_ne!(policy.digest(), Policy::default().digest());
-    }
-}
+mod tests;

@@ -50,7 +50,7 @@ impl PartialSchema for Channel {
             .required("phase")
             .property(
                 "stream",
-                word("`stdout` or `stderr`; of a proxy `audit` or `ledger`."),
+                word("`stdout` or `stderr`; of a proxy `audit`, `ledger` or `recording`."),
             )
             .required("stream")
             .into()

@@ -61,6 +61,7 @@ pub fn files(sandbox: SandboxId, phase: EgressPhase, signer: &Signer) -> Sandbox
             resolvers: Vec::new(),
             fixed_addresses: BTreeMap::new(),
             extra_roots_pem: None,
+            deny_ech: std::collections::BTreeSet::new(),
             audit: AuditDuty::default(),
             record: Recorded::default(),
             replay: None,

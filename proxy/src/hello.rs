@@ -3,6 +3,8 @@
 //! The bytes are kept, so that the connection can still be passed through unopened or be answered by us. rustls' own
 //! acceptor reads them: it joins hellos that are cut over segments and records, and refuses what is no hello.
 
+mod ech;
+
 use std::{io, time::Duration};
 
 use assay_core::egress::HostName;
@@ -19,6 +21,8 @@ use crate::route::Reason;
 pub struct Hello {
     /// The name that the client asks for.
     pub name: HostName,
+    /// Whether it carries an encrypted hello, or looks like that.
+    pub has_ech: bool,
     /// All bytes read so far.
     pub bytes: Vec<u8>,
 }
@@ -65,7 +69,8 @@ async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> Result<Hello, Refuse
                 Ok(None) => {}
                 Ok(Some(accepted)) => {
                     let name = name(accepted.client_hello().server_name())?;
-                    return Ok(Hello { name, bytes });
+                    let has_ech = ech::is_sent(&bytes);
+                    return Ok(Hello { name, has_ech, bytes });
                 }
                 Err((error, _alert)) => return Err(reason(&error).into()),
             }

@@ -7,7 +7,7 @@ use std::{
 
 use assay_core::{
     control::proxy::{ProxyAssignment, Purse},
-    egress::{Egress, HostName},
+    egress::{Egress, HostName, HostPattern},
     id::RunId,
     phase::EgressPhase,
     price::{ModelPrice, ModelSlug},
@@ -24,6 +24,7 @@ pub struct Policy {
     purses: BTreeMap<EgressPhase, Purse>,
     upstreams: Vec<Arc<Upstream>>,
     prices: BTreeMap<ModelSlug, ModelPrice>,
+    deny_ech: BTreeSet<HostPattern>,
     /// Sent upstream as the user's name.
     pub run: RunId,
 }
@@ -49,6 +50,7 @@ impl Policy {
             purses: assignment.purses.clone(),
             upstreams: assignment.upstreams.iter().cloned().map(Arc::new).collect(),
             prices: assignment.prices.clone(),
+            deny_ech: assignment.deny_ech.clone(),
             run: assignment.run,
         }
     }
@@ -86,6 +88,11 @@ impl Policy {
             return Ok(Route::Open(Arc::clone(upstream)));
         }
         self.http(stage, host).map(|()| Route::Splice)
+    }
+
+    /// Is a connection to `host` refused that hides the name it means? The stricter of two patterns holds.
+    pub fn denies_ech(&self, host: &HostName) -> bool {
+        self.deny_ech.iter().any(|pattern| pattern.matches(host))
     }
 
     /// May `host` be reached on port 80? A model host never.

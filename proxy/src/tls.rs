@@ -40,7 +40,7 @@ pub async fn handle(serving: Arc<Serving>, flow: Arc<Flow>, mut stream: TcpStrea
         hello = serving.waits.measure(Wait::Hello, hello::read(&mut stream)) => hello,
     };
     let deny = |reason: &str| Event::deny(Kind::Tls, flow.phase(), reason).original(original);
-    let Hello { name, bytes } = match hello {
+    let Hello { name, has_ech, bytes } = match hello {
         Ok(hello) => hello,
         Err(refused) => {
             let event = deny(refused.reason);
@@ -53,6 +53,10 @@ pub async fn handle(serving: Arc<Serving>, flow: Arc<Flow>, mut stream: TcpStrea
     };
     match serving.policy.tls(flow.stage(), &name) {
         Err(reason) => serving.audit.write(deny(reason).host(&name)),
+        // On an opened host we answer ourselves, and a client falls back to the outer hello.
+        Ok(Route::Splice) if has_ech && serving.policy.denies_ech(&name) => {
+            serving.audit.write(deny("ech_not_allowed").host(&name));
+        }
         Ok(Route::Splice) => {
             let event = Event::allow(Kind::Tls, flow.phase(), "spliced")
                 .original(original)

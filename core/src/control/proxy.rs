@@ -17,14 +17,17 @@
 //!
 //! Every route under `/v1` is signed, and its answer carries a MAC.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use serde::{Deserialize, Serialize};
 
 pub use super::ledger::Ledger;
 pub use crate::audit::{AuditLine, Decision};
 use crate::{
-    egress::{Egress, HostName},
+    egress::{Egress, HostName, HostPattern},
     id::{Fence, RunId, SandboxId},
     money::PicoUsd,
     phase::EgressPhase,
@@ -70,6 +73,9 @@ pub struct ProxyAssignment {
     /// An extra root (PEM) for upstreams with a fixed address.
     #[serde(default)]
     pub extra_roots_pem: Option<String>,
+    /// Hosts whose connections are refused when their hello carries an encrypted one.
+    #[serde(default)]
+    pub deny_ech: BTreeSet<HostPattern>,
     /// What happens when the audit cannot be written.
     #[serde(default)]
     pub audit: AuditDuty,
@@ -88,10 +94,10 @@ pub struct Purse {
     /// Dollars.
     pub budget: PicoUsd,
     /// Models that may be named.
-    pub models: std::collections::BTreeSet<ModelSlug>,
+    pub models: BTreeSet<ModelSlug>,
     /// Optional request fields that are refused.
     #[serde(default)]
-    pub deny_fields: std::collections::BTreeSet<String>,
+    pub deny_fields: BTreeSet<String>,
     /// Requests.
     pub max_requests: u64,
     /// Tokens.
@@ -268,7 +274,7 @@ pub struct WorkloadUsage {
     /// Requests left.
     pub remaining_requests: u64,
     /// Models that may be named.
-    pub models: std::collections::BTreeSet<ModelSlug>,
+    pub models: BTreeSet<ModelSlug>,
 }
 
 #[cfg(test)]

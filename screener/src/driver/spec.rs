@@ -115,6 +115,7 @@ impl Ingredients<'_> {
                 resolvers: self.resolvers.to_vec(),
                 fixed_addresses: BTreeMap::new(),
                 extra_roots_pem: None,
+                deny_ech: self.assignment.policy.deny_ech(),
                 audit: self.assignment.policy.audit,
                 record: self.assignment.policy.record,
                 replay: self.assignment.replay.as_ref().map(|replay| Source {

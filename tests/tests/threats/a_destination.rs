@@ -1,9 +1,9 @@
 //! Group A: finding the destination.
 
 use assay_core::control::proxy::Decision;
-use assay_tests::stage::{Outcome, Transport};
+use assay_tests::stage::{Outcome, Transport, Walls};
 
-use crate::scene::{ALLOWED, EVIL, GUARDED, MODEL, OPEN, attack, attack_as, audited, both, through};
+use crate::scene::{ALLOWED, EVIL, GUARDED, MODEL, OPEN, attack, attack_as, audited, both, fresh, through};
 
 /// Sends odd hellos straight to the evil address, then to the proxy by way of the allowed one.
 fn hellos(name: &str, kinds: &[&str]) -> Option<(Outcome, Outcome)> {
@@ -103,6 +103,23 @@ fn a4_an_encrypted_hello_gets_no_further_than_its_outer_name() {
         keys.text.contains("answers=0"),
         "no keys for such hellos are handed out"
     );
+}
+
+#[test]
+fn a4_a_host_that_denies_it_gets_no_encrypted_hello() {
+    let denied = "allowed.example".parse().unwrap();
+    let Some(stage) = fresh(Walls::ALL, |assignment| assignment.deny_ech = [denied].into()) else {
+        return;
+    };
+    let hidden = attack(
+        &stage,
+        "hello.send",
+        &[&ALLOWED.to_string(), "ech", "allowed.example"],
+    );
+    assert!(!through(&hidden) && dialled(&hidden) == 0, "{}", hidden.text);
+    let line = audited(&stage, |line| line.reason == "ech_not_allowed");
+    assert_eq!(line.host.as_deref(), Some("allowed.example"));
+    assert!(through(&attack(&stage, "tls.fetch", &["allowed.example"])));
 }
 
 #[test]

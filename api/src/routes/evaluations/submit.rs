@@ -3,7 +3,7 @@
 use assay_core::{
     digest::Digest,
     id::{EvaluationId, TenantId},
-    policy::Policy,
+    policy::{Policy, lint},
     wire::people::{Evaluation, NewEvaluation},
 };
 use axum::extract::State;
@@ -23,6 +23,7 @@ use crate::{
         submit::{NewRun, Submission},
         tasks::Brief,
     },
+    suffix,
 };
 
 /// Submits an evaluation: one row per run is put into the queue, in one transaction.
@@ -102,6 +103,11 @@ async fn check(app: &App, tenant: TenantId, new: NewEvaluation) -> Result<Submis
     let policy =
         |error: assay_core::policy::InvalidPolicy| Refusal::new(Code::PolicyInvalid, error.to_string());
     new.policy.check().map_err(policy)?;
+    let lints = lint::lint(&new.policy, &suffix::is_public);
+    if let Some(error) = lint::first_error(&lints) {
+        let detail = format!("policy: {}: {}", error.path, error.message);
+        return Err(Refusal::new(Code::PolicyInvalid, detail));
+    }
     let prices = app.catalogue.freeze(&new.policy);
     let prices = prices.map_err(|error| Refusal::new(Code::ModelUnpriced, error.to_string()))?;
     match new.policy.replay {
