@@ -182,7 +182,7 @@ fn encode_waits(sums: &Sums, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::R
     let mut metric = encoder.encode_descriptor("sandbox_wait", help, unit, MetricType::Histogram)?;
     for (wait, histogram) in &sums.waits {
         let bounds = Histogram::BOUNDS_MS.iter().map(|ms| seconds(*ms));
-        let bounds = bounds.chain([f64::MAX]);
+        let bounds = bounds.chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(histogram.counts.iter().copied()).collect();
         metric
             .encode_family(&[("wait", wait.as_str())])?
