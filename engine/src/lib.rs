@@ -8,6 +8,7 @@ mod error;
 pub mod fake;
 pub mod kubernetes;
 mod labels;
+mod rights;
 mod spec;
 pub mod trial;
 

@@ -9,33 +9,16 @@ use bollard::models::{
 };
 
 use super::labels::{Identity, Owner, Role, labels};
-use crate::{ImageRef, Resources};
+use crate::{
+    ImageRef, Resources,
+    rights::{LOW_PORTS, MAIN_CAPABILITIES},
+};
 
 /// The platform's own volume in each container.
 pub(super) const OUR_VOLUME: &str = "/assay";
 
-/// What main may do. Never `NET_ADMIN`, `NET_RAW`, `SYS_ADMIN` or `SYS_PTRACE`.
-const MAIN_CAPABILITIES: [&str; 13] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "NET_BIND_SERVICE",
-    "SYS_CHROOT",
-    "MKNOD",
-    "AUDIT_WRITE",
-    "SETFCAP",
-];
 /// What init needs to write the rules and to prove them as another user; it drops all of it before it holds.
 const INIT_CAPABILITIES: [&str; 3] = ["NET_ADMIN", "SETGID", "SETUID"];
-
-/// A right over the network counts only in the namespace that it belongs to, and the workload lives in a user namespace of
-/// its own. Without this nobody in it could listen below 1024; not every engine sets it by itself.
-const LOW_PORTS: [&str; 2] = ["net.ipv4.ip_unprivileged_port_start", "0"];
 
 const MIB: i64 = 1 << 20;
 
@@ -77,7 +60,7 @@ impl Pod<'_> {
                 dns: Some(vec!["127.0.0.1".to_owned()]),
                 dns_search: Some(vec![".".to_owned()]),
                 port_bindings: Some(HashMap::from(bindings)),
-                sysctls: Some(HashMap::from([LOW_PORTS.map(str::to_owned).into()])),
+                sysctls: Some(HashMap::from([(LOW_PORTS.0.to_owned(), LOW_PORTS.1.to_owned())])),
                 security_opt: Some(vec!["no-new-privileges".to_owned()]),
                 memory: Some(64 * MIB),
                 memory_swap: Some(64 * MIB),

@@ -6,8 +6,8 @@ use assay_core::egress::{PROXY_UID, port};
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, Container, ContainerPort, EmptyDirVolumeSource, LocalObjectReference, Pod,
-        PodDNSConfig, PodSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
-        Volume, VolumeMount,
+        PodDNSConfig, PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource,
+        SecurityContext, Sysctl, Volume, VolumeMount,
     },
     apimachinery::pkg::api::resource::Quantity,
 };
@@ -17,24 +17,11 @@ use super::{
     labels::{self, Identity, Owner},
     settings::PodOptions,
 };
-use crate::Resources;
+use crate::{
+    Resources,
+    rights::{LOW_PORTS, MAIN_CAPABILITIES},
+};
 
-/// What main may do. Never `NET_ADMIN`, `NET_RAW`, `SYS_ADMIN` or `SYS_PTRACE`.
-const MAIN_CAPABILITIES: [&str; 13] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "NET_BIND_SERVICE",
-    "SYS_CHROOT",
-    "MKNOD",
-    "AUDIT_WRITE",
-    "SETFCAP",
-];
 /// What init needs to give the proxy its files, to write the rules and to prove them as another user.
 const INIT_CAPABILITIES: [&str; 4] = ["CHOWN", "NET_ADMIN", "SETGID", "SETUID"];
 
@@ -96,6 +83,7 @@ impl Plan<'_> {
             active_deadline_seconds: Some(signed(options.lifetime.as_secs())),
             termination_grace_period_seconds: Some(GRACE),
             hostname: Some(hostname(&self.identity)),
+            security_context: Some(low_ports()),
             dns_policy: Some("None".to_owned()),
             dns_config: Some(PodDNSConfig {
                 nameservers: Some(vec!["127.0.0.1".to_owned()]),
@@ -276,6 +264,18 @@ fn control(name: &str, port: u16) -> ContainerPort {
 fn reference(name: &str) -> LocalObjectReference {
     LocalObjectReference {
         name: name.to_owned(),
+    }
+}
+
+fn low_ports() -> PodSecurityContext {
+    let (name, value) = LOW_PORTS;
+    let sysctl = Sysctl {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    };
+    PodSecurityContext {
+        sysctls: Some(vec![sysctl]),
+        ..PodSecurityContext::default()
     }
 }
 
