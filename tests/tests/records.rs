@@ -189,8 +189,8 @@ def ask(stream, words):
         return None
 
 answers = [ask(False, "Hello, whole"), ask(True, "Hello, in pieces")]
-print(*answers, sep="
-")
+for answer in answers:
+    print(answer)
 if all(answers):
     open("answer.txt", "w").write("42")
 "#;
