@@ -38,8 +38,11 @@ class Bench:
         yield "nop_run_ms", [wall_ms(run) for run in nops]
         yield "screener_idle_mib", [self.screener_idle()]
         yield from self.cancels(10).items()
-        yield "oracle_runs_per_minute", [self.rate([]) for _ in range(10)]
-        yield "separate_runs_per_minute", [self.rate(["--policy", separate]) for _ in range(10)]
+        for name, options in (("oracle_runs_per_minute", []), ("separate_runs_per_minute", ["--policy", separate])):
+            rates = []
+            for _ in range(10):
+                rates.append(self.rate(options))
+                yield name, rates
 
     def json(self, *words):
         text = subprocess.run([self.assay, "--json", *words], env=self.env, check=True, capture_output=True, text=True).stdout
