@@ -19,7 +19,7 @@ mod remove;
 mod report;
 mod start;
 
-use std::{future::Future, path::PathBuf, sync::atomic::AtomicBool, time::Duration};
+use std::{path::PathBuf, sync::atomic::AtomicBool, time::Duration};
 
 use assay_core::phase::EgressPhase;
 use bollard::{ClientVersion, Docker};
@@ -27,7 +27,10 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use self::{build::Flights, fault::fault, images::OwnImages, labels::Owner};
-use crate::{BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Sandbox, SandboxRef, SandboxSpec};
+use crate::{
+    BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Sandbox, SandboxRef, SandboxSpec,
+    deadline::within,
+};
 
 /// Longest wait for one ordinary answer of the engine.
 const CALL: Duration = Duration::from_mins(1);
@@ -162,18 +165,4 @@ async fn is_podman(docker: &Docker) -> Result<bool, Error> {
     let version = docker.version().await.map_err(|error| fault("connect", &error))?;
     let mut parts = version.components.unwrap_or_default().into_iter();
     Ok(parts.any(|part| part.name.starts_with("Podman")))
-}
-
-/// Bounds an operation in time.
-async fn within<T>(
-    operation: &'static str,
-    limit: Duration,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    tokio::time::timeout(limit, work)
-        .await
-        .unwrap_or(Err(Error::Timeout {
-            operation,
-            seconds: limit.as_secs(),
-        }))
 }

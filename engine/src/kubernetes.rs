@@ -21,7 +21,7 @@ mod start;
 mod status;
 mod watch;
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use assay_core::phase::EgressPhase;
 use bytes::Bytes;
@@ -35,7 +35,10 @@ use tokio::sync::mpsc;
 
 pub use self::settings::{Access, Images, PodOptions, Reach, Registries, Settings, Toleration};
 use self::{fault::fault, image::Lookup, labels::Owner, reach::Ways};
-use crate::{BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Sandbox, SandboxRef, SandboxSpec};
+use crate::{
+    BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Sandbox, SandboxRef, SandboxSpec,
+    deadline::within,
+};
 
 /// Longest wait for one ordinary answer of the cluster.
 const CALL: Duration = Duration::from_mins(1);
@@ -157,18 +160,4 @@ impl std::fmt::Debug for Kubernetes {
             .field("owner", &self.owner)
             .finish_non_exhaustive()
     }
-}
-
-/// Bounds an operation in time.
-async fn within<T>(
-    operation: &'static str,
-    limit: Duration,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    tokio::time::timeout(limit, work)
-        .await
-        .unwrap_or(Err(Error::Timeout {
-            operation,
-            seconds: limit.as_secs(),
-        }))
 }

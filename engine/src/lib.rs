@@ -4,11 +4,12 @@
 //! inside a sandbox (phases, files, output, money) is said to its runner and proxy and is the same for every engine.
 
 pub mod containers;
+mod deadline;
 mod error;
 pub mod fake;
 pub mod kubernetes;
 mod labels;
-mod rights;
+mod shape;
 mod spec;
 pub mod trial;
 

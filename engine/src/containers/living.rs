@@ -19,7 +19,7 @@ use super::{
     labels::{self, Role},
     place::state,
 };
-use crate::{Error, ImageRef, Listed, Sandbox, SandboxRef};
+use crate::{Error, ImageRef, Listed, Sandbox, SandboxRef, shape};
 
 /// A container of one of our sandboxes.
 #[derive(Debug)]
@@ -164,20 +164,11 @@ async fn facts_of_container(engine: &Containers, main: &str) -> Result<ImageFact
 }
 
 fn facts_of(config: ImageConfig) -> ImageFacts {
-    let pair = |entry: String| {
-        let (name, value) = entry.split_once('=')?;
-        Some((name.to_owned(), value.to_owned()))
-    };
     ImageFacts {
         healthcheck: config.healthcheck.is_some(),
         workdir: config.working_dir.unwrap_or_default(),
         user: config.user.unwrap_or_default(),
-        env: config
-            .env
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(pair)
-            .collect(),
+        env: shape::env(config.env),
     }
 }
 

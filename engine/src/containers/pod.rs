@@ -11,7 +11,7 @@ use bollard::models::{
 use super::labels::{Identity, Owner, Role, labels};
 use crate::{
     ImageRef, Resources,
-    rights::{LOW_PORTS, MAIN_CAPABILITIES},
+    shape::{LOW_PORTS, MAIN_CAPABILITIES, hostname, signed},
 };
 
 /// The platform's own volume in each container.
@@ -51,7 +51,7 @@ impl Pod<'_> {
         });
         ContainerCreateBody {
             // Containers that share this network namespace share its host name.
-            hostname: Some(hostname(&self.identity)),
+            hostname: Some(hostname(self.identity.sandbox)),
             image: Some(image.to_owned()),
             user: Some("0:0".to_owned()),
             exposed_ports: Some(ports.to_vec()),
@@ -149,15 +149,6 @@ fn no_healthcheck() -> HealthConfig {
         test: Some(vec!["NONE".to_owned()]),
         ..HealthConfig::default()
     }
-}
-
-fn hostname(identity: &Identity) -> String {
-    let digits = identity.sandbox.to_string().replace('-', "");
-    format!("sandbox-{}", digits.get(20..).unwrap_or_default())
-}
-
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

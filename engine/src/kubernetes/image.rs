@@ -17,7 +17,7 @@ use hyper_util::{
 use serde::{Deserialize, Serialize};
 
 use super::{reference::Reference, settings::Registries};
-use crate::Error;
+use crate::{Error, shape};
 
 /// Longest wait for one answer.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -288,19 +288,10 @@ fn own_platform(all: &[Descriptor]) -> Option<&str> {
 }
 
 fn facts(config: ImageConfig) -> Facts {
-    let pair = |entry: String| {
-        let (name, value) = entry.split_once('=')?;
-        Some((name.to_owned(), value.to_owned()))
-    };
     Facts {
         workdir: config.workdir.unwrap_or_default(),
         user: config.user.unwrap_or_default(),
-        env: config
-            .env
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(pair)
-            .collect(),
+        env: shape::env(config.env),
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Resources,
-    rights::{LOW_PORTS, MAIN_CAPABILITIES},
+    shape::{LOW_PORTS, MAIN_CAPABILITIES, hostname, signed},
 };
 
 /// What init needs to give the proxy its files, to write the rules and to prove them as another user.
@@ -82,7 +82,7 @@ impl Plan<'_> {
             enable_service_links: Some(false),
             active_deadline_seconds: Some(signed(options.lifetime.as_secs())),
             termination_grace_period_seconds: Some(GRACE),
-            hostname: Some(hostname(&self.identity)),
+            hostname: Some(hostname(self.identity.sandbox)),
             security_context: Some(low_ports()),
             dns_policy: Some("None".to_owned()),
             dns_config: Some(PodDNSConfig {
@@ -277,15 +277,6 @@ fn low_ports() -> PodSecurityContext {
         sysctls: Some(vec![sysctl]),
         ..PodSecurityContext::default()
     }
-}
-
-fn hostname(identity: &Identity) -> String {
-    let digits = identity.sandbox.to_string().replace('-', "");
-    format!("sandbox-{}", digits.get(20..).unwrap_or_default())
-}
-
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
