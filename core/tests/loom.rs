@@ -19,16 +19,16 @@ use loom::{
 
 const AGENT: EgressPhase = EgressPhase::Agent;
 
-/// Keeps lines in memory; the line at `breaks_at` cannot be written, nor any after it.
+/// Keeps lines in memory, as many as there is room for.
 struct Lines {
     lines: Mutex<Vec<Entry>>,
-    breaks_at: usize,
+    room: Mutex<usize>,
 }
 
 impl Journal for Lines {
     fn append(&self, entry: &Entry) -> io::Result<()> {
         let mut lines = self.lines.lock().unwrap();
-        if lines.len() >= self.breaks_at {
+        if lines.len() >= *self.room.lock().unwrap() {
             return Err(io::ErrorKind::StorageFull.into());
         }
         lines.push(entry.clone());
@@ -36,7 +36,7 @@ impl Journal for Lines {
     }
 }
 
-fn shared(budget: u64, breaks_at: usize) -> Arc<SharedBook<Lines>> {
+fn shared(budget: u64, room: usize) -> Arc<SharedBook<Lines>> {
     let grant = Grant {
         budget: PicoUsd::from_pico(budget),
         max_requests: 10,
@@ -46,7 +46,7 @@ fn shared(budget: u64, breaks_at: usize) -> Arc<SharedBook<Lines>> {
     let (book, first) = Book::open([(AGENT, grant)].into(), String::new());
     let lines = Lines {
         lines: Mutex::new(Vec::new()),
-        breaks_at,
+        room: Mutex::new(room),
     };
     Arc::new(SharedBook::open(book, &first, lines).unwrap())
 }
@@ -166,7 +166,7 @@ fn a_retry_never_holds_twice_nor_lets_go_in_between() {
 }
 
 #[test]
-fn once_the_log_is_broken_nobody_is_admitted() {
+fn while_the_log_is_broken_nobody_is_admitted() {
     loom::model(|| {
         let book = shared(1_000, 2);
         let other = Arc::clone(&book);
@@ -175,5 +175,46 @@ fn once_the_log_is_broken_nobody_is_admitted() {
         let theirs = thread.join().unwrap();
         assert!(!(mine && theirs), "one line could be written, not two");
         assert_eq!(reserve(&book).err(), Some(Denied::LogBroken));
+        let before = book.read(Book::ledger);
+        *book.journal().room.lock().unwrap() = usize::MAX;
+        assert!(book.catch_up());
+        assert_eq!(replayed(&book).ledger(), before, "who was refused left no trace");
+        assert!(reserve(&book).is_ok() && !book.is_broken());
+    });
+}
+
+#[test]
+fn what_could_not_be_written_is_in_the_log_before_anybody_else_is_admitted() {
+    loom::model(|| {
+        let book = shared(100, 2);
+        let held = reserve(&book).unwrap();
+        let thread = thread::spawn(move || held.settle(bill(60), Fault::Nobody));
+        *book.journal().room.lock().unwrap() = usize::MAX;
+        // Fits in no order: 60 are held or spent.
+        let refused = reserve(&book).err();
+        let mut crashed = replayed(&book);
+        crashed.close();
+        assert_eq!(crashed.ledger().cost_max().pico(), 60, "{refused:?}");
+        thread.join().unwrap();
+        assert!(book.catch_up());
+        assert_eq!(replayed(&book).ledger(), book.read(Book::ledger));
+    });
+}
+
+#[test]
+fn a_retry_that_cannot_be_written_ends_as_the_try_before_it() {
+    loom::model(|| {
+        let book = shared(200, 2);
+        let mut first = reserve(&book).unwrap();
+        first.mark_sent();
+        let other = Arc::clone(&book);
+        let thread = thread::spawn(move || *other.journal().room.lock().unwrap() = usize::MAX);
+        let again = first.again(false).map(drop);
+        thread.join().unwrap();
+        assert!(again.is_ok() || again == Err(Denied::LogBroken));
+        assert!(book.catch_up());
+        let ledger = book.read(Book::ledger);
+        assert_eq!((ledger.cost_max().pico(), ledger.reserved.pico()), (0, 0));
+        assert_eq!(replayed(&book).ledger(), ledger);
     });
 }

@@ -170,9 +170,14 @@ impl Account {
         }
     }
 
-    /// Is the write-ahead log lost? Then nothing is admitted any more.
+    /// Could the last line of the write-ahead log not be written?
     pub fn is_broken(&self) -> bool {
         self.book.is_broken()
+    }
+
+    /// Writes what the log could not take before.
+    pub fn catch_up(&self) -> bool {
+        self.book.catch_up()
     }
 
     /// Reads something of the book.
@@ -189,7 +194,6 @@ impl Account {
 impl shared::Journal for Log {
     fn append(&self, entry: &Entry) -> io::Result<()> {
         self.append(entry)
-            .inspect_err(|error| tracing::error!(%error, "the write-ahead log cannot be written"))
     }
 }
 

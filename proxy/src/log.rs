@@ -28,8 +28,10 @@ pub struct Log {
 #[derive(Debug, Default)]
 struct Written {
     bytes: u64,
-    /// The last line may have been written in part.
+    /// The last line was written in part.
     torn: bool,
+    /// The last line could not be written.
+    failing: bool,
 }
 
 impl std::fmt::Debug for Log {
@@ -50,25 +52,28 @@ impl Log {
     }
 
     /// Hands one line to the kernel.
+    ///
+    /// # Errors
+    /// It is not there, e.g. for want of space. What got there of it reads as no line.
     pub fn append(&self, entry: &Entry) -> io::Result<()> {
-        let mut bytes = Vec::with_capacity(TYPICAL_BYTES);
-        // For the case that the line before was cut off: one of its own ends it.
-        bytes.push(b'\n');
+        let mut line = Vec::with_capacity(TYPICAL_BYTES);
         let time = self.clock.now().to_string();
         let entry = entry.clone();
-        serde_json::to_writer(&mut bytes, &Line { time, entry })?;
-        bytes.push(b'\n');
+        serde_json::to_writer(&mut line, &Line { time, entry })?;
+        line.push(b'\n');
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = if written.torn { &bytes[..] } else { &bytes[1..] };
-        written.torn = true;
-        (&*self.file).write_all(bytes)?;
-        written.torn = false;
-        written.bytes += bytes.len() as u64;
+        let appended = written.append(&self.file, &line);
+        let failed = std::mem::replace(&mut written.failing, appended.is_err());
+        match (&appended, failed) {
+            (Err(error), false) => tracing::error!(%error, "the write-ahead log cannot be written"),
+            (Ok(()), true) => tracing::info!("the write-ahead log can be written again"),
+            (Ok(()), false) | (Err(_), true) => {}
+        }
         self.unsynced.store(true, Ordering::Release);
-        Ok(())
+        appended
     }
 
-    /// Bytes written.
+    /// Bytes in the file, those of lines that were cut off included.
     pub fn bytes(&self) -> u64 {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).bytes
     }
@@ -87,7 +92,38 @@ impl Log {
     }
 }
 
+impl Written {
+    /// A line that was cut off is marked as such first: without its line end alone it would read as a whole one.
+    fn append(&mut self, file: &File, line: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.put(file, CUT_OFF)?;
+            self.torn = false;
+        }
+        let before = self.bytes;
+        let put = self.put(file, line);
+        self.torn = put.is_err() && self.bytes > before;
+        put
+    }
+
+    fn put(&mut self, mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match file.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(length) => {
+                    self.bytes += length as u64;
+                    bytes = &bytes[length..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
 const TYPICAL_BYTES: usize = 256;
+/// Ends a line that was cut off; no JSON document goes on like this.
+const CUT_OFF: &[u8] = b" cut off\n";
 
 #[cfg(test)]
 mod tests {
@@ -118,7 +154,9 @@ mod tests {
         assert_eq!(log.bytes(), bytes.len() as u64);
         assert_eq!(read(&bytes), entries);
         assert_eq!(read(&bytes[..bytes.len() - 5]), entries[..2]);
-        let torn = [&bytes[..bytes.len() - 5], b"\n", &bytes].concat();
-        assert_eq!(read(&torn)[2..], entries);
+        for missing in 1..20 {
+            let torn = [&bytes[..bytes.len() - missing], CUT_OFF, &bytes].concat();
+            assert_eq!(read(&torn), [&entries[..2], &entries].concat(), "{missing}");
+        }
     }
 }

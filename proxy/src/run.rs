@@ -171,18 +171,21 @@ async fn end(
     if timeout(grace, collected.cancelled()).await.is_err() {
         tracing::warn!("nobody collected the ledger and the audit in time");
     }
-    if let Some(serving) = serving
-        && let Err(error) = serving.account.log().sync()
-    {
+    let Some(serving) = serving else { return };
+    if !serving.account.catch_up() {
+        tracing::error!("the last lines are not in the write-ahead log");
+    }
+    if let Err(error) = serving.account.log().sync() {
         tracing::error!(%error, "the write-ahead log cannot be synced");
     }
 }
 
-/// Brings the log to the disk every tenth of a second, off the path of requests.
+/// Brings the log to the disk every tenth of a second, off the path of requests, and into the log what it could not take.
 async fn sync_log(serving: Arc<Serving>) {
     let mut ticks = interval(SYNC_EVERY);
     loop {
         ticks.tick().await;
+        serving.account.catch_up();
         if !serving.account.log().is_unsynced() {
             continue;
         }

@@ -20,6 +20,8 @@ mod e_json;
 mod h_money;
 #[path = "threats/i_secrets.rs"]
 mod i_secrets;
+#[path = "threats/j_disk.rs"]
+mod j_disk;
 #[path = "threats/j_operations.rs"]
 mod j_operations;
 #[path = "threats/scene.rs"]

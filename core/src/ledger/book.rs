@@ -58,6 +58,13 @@ impl Book {
         model: &ModelSlug,
         ask: &Ask,
     ) -> Result<(Hold, Entry), Refused> {
+        let (hold, entry) = self.plan(phase, model, ask)?;
+        self.apply(&entry);
+        Ok((hold, entry))
+    }
+
+    /// What [`Self::reserve`] would do, without doing it.
+    pub fn plan(&self, phase: EgressPhase, model: &ModelSlug, ask: &Ask) -> Result<(Hold, Entry), Refused> {
         let account = self.accounts.get(&phase).ok_or(Refused::NoPurse)?;
         let output_tokens = account.admit(ask)?;
         let hold = Hold {
@@ -72,7 +79,6 @@ impl Book {
             amount: hold.amount,
             tokens: ask.input_tokens.saturating_add(output_tokens),
         };
-        self.apply(&entry);
         Ok((hold, entry))
     }
 
@@ -167,7 +173,7 @@ impl Book {
         })
     }
 
-    fn apply(&mut self, entry: &Entry) {
+    pub(super) fn apply(&mut self, entry: &Entry) {
         match entry {
             Entry::Open { grants, .. } => {
                 let account = |(phase, grant): (&EgressPhase, &Grant)| (*phase, Account::new(*grant));

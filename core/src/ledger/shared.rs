@@ -1,19 +1,16 @@
 //! The book under many hands: one lock, a write-ahead log, and reservations that cannot be forgotten.
 //!
+//! A log that cannot be written (a full disk) admits nobody. The ends of requests under way are kept until it can be
+//! written again, and are in it before anybody else is admitted. A death meanwhile leaves those requests unresolved.
+//!
 //! A model in `core/tests/loom.rs` walks through every interleaving of this file (`--cfg loom`).
 
-use std::io;
+use std::{collections::VecDeque, io};
 
 #[cfg(loom)]
-use loom::sync::{
-    Arc, Mutex, MutexGuard,
-    atomic::{AtomicBool, Ordering},
-};
+use loom::sync::{Arc, Mutex, MutexGuard};
 #[cfg(not(loom))]
-use std::sync::{
-    Arc, Mutex, MutexGuard,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Ask, Bill, Book, Entry, Fault, Hold, Refused};
 use crate::{money::PicoUsd, phase::EgressPhase, price::ModelSlug};
@@ -35,23 +32,35 @@ pub enum Denied {
     LogBroken,
 }
 
-/// A book, its log, and the lock around both: what the book says is what the log says.
+/// A book, its log, and the lock around both: what the book says is what the log says, or will say before anybody else is
+/// admitted.
 #[derive(Debug)]
 pub struct SharedBook<J> {
-    book: Mutex<Book>,
+    kept: Mutex<Kept>,
     journal: J,
-    /// Set when the log could not be written: nothing is admitted any more.
-    broken: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Kept {
+    book: Book,
+    /// What the book knows and the log does not, in its order: a few entries for each request that was under way.
+    unwritten: VecDeque<Entry>,
+    /// The last line could not be written.
+    broken: bool,
 }
 
 impl<J: Journal> SharedBook<J> {
     /// Opens the book and writes the first line.
     pub fn open(book: Book, first: &Entry, journal: J) -> io::Result<Self> {
         journal.append(first)?;
+        let kept = Kept {
+            book,
+            unwritten: VecDeque::new(),
+            broken: false,
+        };
         Ok(Self {
-            book: Mutex::new(book),
+            kept: Mutex::new(kept),
             journal,
-            broken: AtomicBool::new(false),
         })
     }
 
@@ -62,22 +71,12 @@ impl<J: Journal> SharedBook<J> {
         model: &ModelSlug,
         ask: &Ask,
     ) -> Result<Reservation<J>, Denied> {
-        let mut book = this.lock();
-        if this.broken.load(Ordering::Acquire) {
-            return Err(Denied::LogBroken);
-        }
-        let (hold, entry) = book.reserve(phase, model, ask)?;
-        if this.journal.append(&entry).is_err() {
-            this.broken.store(true, Ordering::Release);
-            book.release(hold.id, Fault::Nobody);
-            return Err(Denied::LogBroken);
-        }
-        drop(book);
         let wanted = Wanted {
             phase,
             model: model.clone(),
             ask: *ask,
         };
+        let hold = this.hold(&mut this.lock(), &wanted)?;
         Ok(Reservation {
             book: Arc::clone(this),
             hold,
@@ -96,9 +95,14 @@ impl<J: Journal> SharedBook<J> {
         self.change(|book| Some(book.freeze(phase)));
     }
 
+    /// Writes what could not be written before. True when nothing is left to be written.
+    pub fn catch_up(&self) -> bool {
+        self.write_rest(&mut self.lock())
+    }
+
     /// Reads something of the book.
     pub fn read<T>(&self, read: impl FnOnce(&Book) -> T) -> T {
-        read(&self.lock())
+        read(&self.lock().book)
     }
 
     /// The log.
@@ -106,25 +110,53 @@ impl<J: Journal> SharedBook<J> {
         &self.journal
     }
 
-    /// Whether the log could not be written.
+    /// Whether the last line could not be written.
     pub fn is_broken(&self) -> bool {
-        self.broken.load(Ordering::Acquire)
+        self.lock().broken
     }
 
-    fn lock(&self) -> MutexGuard<'_, Book> {
-        match self.book.lock() {
-            Ok(book) => book,
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        match self.kept.lock() {
+            Ok(kept) => kept,
             Err(poisoned) => poisoned.into_inner(),
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Book) -> Option<Entry>) {
-        let mut book = self.lock();
-        if let Some(entry) = change(&mut book)
-            && self.journal.append(&entry).is_err()
-        {
-            self.broken.store(true, Ordering::Release);
+    /// A reservation that cannot be written is none: the book is as before.
+    fn hold(&self, kept: &mut Kept, wanted: &Wanted) -> Result<Hold, Denied> {
+        if !self.write_rest(kept) {
+            return Err(Denied::LogBroken);
         }
+        let (hold, entry) = kept.book.plan(wanted.phase, &wanted.model, &wanted.ask)?;
+        kept.broken = self.journal.append(&entry).is_err();
+        if kept.broken {
+            return Err(Denied::LogBroken);
+        }
+        kept.book.apply(&entry);
+        Ok(hold)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Book) -> Option<Entry>) {
+        let mut kept = self.lock();
+        let entry = change(&mut kept.book);
+        self.write(&mut kept, entry);
+    }
+
+    /// Writes what the book has taken in, now or later.
+    fn write(&self, kept: &mut Kept, entry: Option<Entry>) {
+        kept.unwritten.extend(entry);
+        self.write_rest(kept);
+    }
+
+    fn write_rest(&self, kept: &mut Kept) -> bool {
+        while let Some(entry) = kept.unwritten.front() {
+            kept.broken = self.journal.append(entry).is_err();
+            if kept.broken {
+                return false;
+            }
+            kept.unwritten.pop_front();
+        }
+        true
     }
 }
 
@@ -180,36 +212,32 @@ impl<J: Journal> Reservation<J> {
     /// Where the next try is not admitted, the request has failed.
     pub fn again(mut self, billable: bool) -> Result<Self, Denied> {
         let shared = Arc::clone(&self.book);
-        let mut book = shared.lock();
-        let mut after = book.clone();
-        let ended = if billable {
-            after.unresolve(self.hold.id, Fault::Retried)
-        } else {
-            after.release(self.hold.id, Fault::Retried)
-        };
-        let next = after.reserve(self.wanted.phase, &self.wanted.model, &self.wanted.ask);
-        let (hold, entry) = match next {
-            Ok(next) => next,
-            Err(refused) => {
-                drop(book);
-                if billable {
-                    self.unresolve(Fault::Provider);
-                } else {
-                    self.release(Fault::Provider);
-                }
-                return Err(refused.into());
+        let mut kept = shared.lock();
+        let (id, mut after) = (self.hold.id, kept.book.clone());
+        let end = |book: &mut Book| {
+            if billable {
+                book.unresolve(id, Fault::Retried)
+            } else {
+                book.release(id, Fault::Retried)
             }
         };
-        let lines = ended.iter().chain([&entry]);
-        if lines.into_iter().any(|line| shared.journal.append(line).is_err()) {
-            shared.broken.store(true, Ordering::Release);
-            // The lock is not to be taken twice: the reservation ends below.
-            drop(book);
-            return Err(Denied::LogBroken);
+        end(&mut after);
+        let Wanted { phase, model, ask } = &self.wanted;
+        if let Err(refused) = after.plan(*phase, model, ask) {
+            drop(kept);
+            if billable {
+                self.unresolve(Fault::Provider);
+            } else {
+                self.release(Fault::Provider);
+            }
+            return Err(refused.into());
         }
-        *book = after;
-        drop(book);
-        (self.hold, self.sent) = (hold, false);
+        let ended = end(&mut kept.book);
+        shared.write(&mut kept, ended);
+        let next = shared.hold(&mut kept, &self.wanted);
+        // The lock is not to be taken twice: where there is no next try, the end of this one takes it, and finds nothing to do.
+        drop(kept);
+        (self.hold, self.sent) = (next?, false);
         Ok(self)
     }
 

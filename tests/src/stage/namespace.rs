@@ -1,9 +1,12 @@
-//! Network namespaces, and a thread with a runtime in each.
+//! Network namespaces, and a thread with a runtime in each. What is mounted there is seen there alone.
 
 use std::{fs::File, future::Future, os::fd::AsRawFd as _, process::Command, sync::mpsc};
 
 use anyhow::{Context as _, ensure};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, setns, unshare},
+};
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::address;
@@ -66,7 +69,9 @@ impl Place {
 }
 
 fn enter() -> anyhow::Result<File> {
-    unshare(CloneFlags::CLONE_NEWNET).context("a network namespace (root is needed)")?;
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).context("a namespace (root is needed)")?;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context("mounts of its own")?;
     ip("link set lo up")?;
     Ok(File::open("/proc/thread-self/ns/net")?)
 }

@@ -2,6 +2,7 @@
 
 mod attack;
 mod control;
+mod disk;
 
 use std::{
     ffi::OsStr,

@@ -6,9 +6,9 @@ use assay_core::{
     audit::{Chain, Verdict},
     control::{
         proxy::{AuditLine, Health, Ledger, Metrics, Probe, ProxyAssignment, Switch},
-        signature::Signer,
+        signature::{AUTH_HEADER, Claim, Signer},
     },
-    digest::hex,
+    digest::{Digest, hex},
     egress::port,
     phase::EgressPhase,
     wire::channel::Record,
@@ -130,6 +130,23 @@ impl Stage {
             .place
             .run(async move { proxy_client().switch(switch).await })?;
         Ok(())
+    }
+
+    /// The header that the control plane would sign this request to the proxy with, for an attack that has stolen it.
+    pub fn stolen_signature(&self, method: &str, path: &str, body: &[u8]) -> anyhow::Result<String> {
+        let health = self.proxy_answer()?;
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).map_err(|error| anyhow::anyhow!("random bytes: {error}"))?;
+        let claim = Claim {
+            sandbox: sandbox_id(),
+            fence: FENCE,
+            nonce: hex(&nonce),
+            deadline_ms: health.monotonic_ms + 30_000,
+            boot: health.boot,
+            content: Some(Digest::of(body)),
+        };
+        let signed = Signer::new(&SEED).authorize(&claim, method, path);
+        Ok(format!("{AUTH_HEADER}: {signed}\r\n"))
     }
 
     /// What the proxy answers to a question for its health.

@@ -2,6 +2,7 @@
 import json
 import re
 import ssl
+import threading
 
 from say import connect, look_up, stopped, through
 from tls import answer, context, opened
@@ -140,11 +141,11 @@ def endless(size):
         print("closed", error)
 
 
-def ask_port(port, method, path, headers=""):
+def ask_port(port, method, path, headers="", body=""):
     """What a port of the sandbox itself answers."""
     try:
         with connect("127.0.0.1", port) as stream:
-            stream.sendall(f"{method} {path} HTTP/1.1\r\nhost: x\r\n{headers}content-length: 0\r\n\r\n".encode())
+            stream.sendall(f"{method} {path} HTTP/1.1\r\nhost: x\r\n{headers}content-length: {len(body)}\r\n\r\n{body}".encode())
             said = answer(stream)
         print(port, method, path, said[9:12].decode(errors="replace"))
     except OSError as error:
@@ -172,3 +173,57 @@ def model_call(count="1", content="hi"):
                 f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode()
             )
             print(*told(answer(stream)))
+
+
+def ask(message, **fields):
+    """The body of a call."""
+    return json.dumps({"model": "test/small", "messages": [{"role": "user", "content": message}], **fields})
+
+
+def spend(count, message="hi"):
+    """Ordinary calls to the model service, one after the other."""
+    for _ in range(int(count)):
+        status, code = call(ask(message))
+        (through if status == "200" else stopped)(f"{status} {code}")
+
+
+def spend_at_once(count, message):
+    """Calls that all look at the budget before one of them has ended."""
+    def one():
+        try:
+            status, code = call(ask(message))
+            (through if status == "200" else stopped)(f"{status} {code}")
+        except OSError as error:
+            stopped(str(error))
+
+    callers = [threading.Thread(target=one) for _ in range(int(count))]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+
+
+def hang_up(count, message):
+    """Takes the first words of a stream and goes away before its end tells what it cost."""
+    body = ask(message, stream=True).encode()
+    for _ in range(int(count)):
+        with opened(MODELS) as stream:
+            stream.settimeout(10)
+            stream.sendall(f"POST {CHAT} HTTP/1.1\r\nhost: {MODELS}\r\n{BEARER}content-type: application/json\r\n"
+                           f"content-length: {len(body)}\r\n\r\n".encode() + body)
+            said = b""
+            while b"data: " not in said:
+                said += stream.recv(256)
+        through("no usage seen") if b"prompt_tokens" not in said else stopped("the usage came first")
+
+
+def stream_to_its_end(message):
+    """One stream from the model port, told as it came."""
+    body = ask(message, stream=True, max_tokens=4000).encode()
+    with connect("127.0.0.1", 15088, 30) as stream:
+        stream.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+                       f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+        said = b""
+        while more := stream.recv(65536):
+            said += more
+    print(said[-500:].decode(errors="replace"))
