@@ -10,8 +10,8 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
-    catalogue::Catalogue, config::Config, metrics::Metrics, objects::Objects, pending, privacy::Watch,
-    seal::SealKey, wake::Wake,
+    catalogue::Catalogue, config::Config, identity::Doorkeeper, metrics::Metrics, objects::Objects, pending,
+    privacy::Watch, seal::SealKey, wake::Wake,
 };
 
 /// The shared parts.
@@ -39,6 +39,8 @@ pub struct App {
     pub metrics: Metrics,
     /// A reading of the queue that is at most a second old.
     pub pending: pending::Cache,
+    /// Knows workers by the tokens of their pods; none without an issuer.
+    pub doorkeeper: Option<Doorkeeper>,
     /// Wakes readers of output and events.
     pub wake: Wake,
 }

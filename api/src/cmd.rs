@@ -2,8 +2,11 @@
 
 use std::{io::Write as _, time::Duration};
 
-use assay_core::wire::people::Scope;
-use assay_runtime::{lifecycle::Lifecycle, telemetry};
+use assay_core::wire::people::{NewKey, Scope};
+use assay_runtime::{
+    lifecycle::{Lifecycle, Signals},
+    telemetry,
+};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{Config, Database, server, store};
@@ -27,6 +30,8 @@ pub enum Command {
     Serve(Box<Config>),
     /// Apply the migrations that are missing.
     Migrate(Database),
+    /// Wait until the schema is the one that this build knows.
+    Migrated(Database),
     /// API keys.
     #[command(subcommand)]
     Key(KeyCommand),
@@ -51,6 +56,9 @@ pub enum KeyCommand {
         /// What it may do.
         #[arg(long, value_enum)]
         scope: ScopeWord,
+        /// Bind a worker's key to the worker of its name, which takes runs of this class only.
+        #[arg(long, value_name = "CLASS")]
+        worker_class: Option<String>,
     },
 }
 
@@ -88,15 +96,22 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
             store::migrate(&pool).await?;
             Ok(())
         }
+        Command::Migrated(database) => migrated(&database).await,
         Command::Openapi => Ok(write!(std::io::stdout(), "{}", crate::openapi::text())?),
         Command::Key(KeyCommand::Create {
             database,
             tenant,
             name,
             scope,
+            worker_class,
         }) => {
             let pool = store::connect(&database.database_url, 1).await?;
-            let secret = crate::create_key(&pool, &tenant, &name, scope.into()).await?;
+            let new = NewKey {
+                name,
+                scope: scope.into(),
+                worker_class,
+            };
+            let secret = crate::key::create(&pool, &tenant, new).await?;
             writeln!(std::io::stdout(), "{secret}")?;
             Ok(())
         }
@@ -121,6 +136,32 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// Looks once a second until the migrations of this build are there, or a signal comes.
+async fn migrated(database: &Database) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    loop {
+        match look(database).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => tracing::info!("waiting for the migrations of this build"),
+            Err(error) => tracing::info!(%error, "waiting for the database"),
+        }
+        // cancel-safe: nothing is under way.
+        tokio::select! {
+            _ = signals.next() => anyhow::bail!("stopped before the schema was there"),
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+async fn look(database: &Database) -> Result<bool, store::Error> {
+    let pool = store::connect(&database.database_url, 1).await?;
+    let there = store::is_migrated(&pool).await;
+    pool.close().await;
+    there
+}
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Longest time for requests under way once stopping.
 const GRACE: Duration = Duration::from_secs(20);

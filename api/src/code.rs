@@ -43,6 +43,7 @@ codes! {
     EventGap = "event_gap", CONFLICT, "The events do not follow the last one stored.";
     OutputRaced = "output_raced", CONFLICT, "Another writer of this stream was quicker.";
     IdempotencyKeyReused = "idempotency_key_reused", CONFLICT, "The idempotency key stands for another request.";
+    NameTaken = "name_taken", CONFLICT, "Another key is bound to the worker of this name; revoke it first.";
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "The body is larger than this route takes.";
     NotUploaded = "not_uploaded", UNPROCESSABLE_ENTITY, "Nothing was put under this digest yet.";
     DigestMismatch = "digest_mismatch", UNPROCESSABLE_ENTITY, "The uploaded bytes have another digest.";

@@ -28,6 +28,9 @@ pub struct Config {
     /// The object store.
     #[command(flatten)]
     pub objects: crate::objects::Settings,
+    /// Workers known by the tokens of their pods.
+    #[command(flatten)]
+    pub worker_tokens: crate::identity::Settings,
     /// Address for people and workers.
     #[arg(long, env = "ASSAY_LISTEN", default_value = "127.0.0.1:8000")]
     pub listen: SocketAddr,

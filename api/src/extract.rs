@@ -1,6 +1,10 @@
 //! What handlers take from a request, each with a problem body when it is wrong.
 
+mod worker;
+
 use std::str::FromStr;
+
+pub use self::worker::{WorkerCaller, WorkerKey};
 
 use assay_core::{
     id::{KeyId, TenantId},
@@ -18,8 +22,9 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use crate::{
-    app::Shared,
+    app::{App, Shared},
     code::Code,
+    identity::Identity,
     refusal::Refusal,
     seal::key_hash,
     store::{self, audit::Actor},
@@ -36,17 +41,18 @@ pub struct Caller {
 }
 
 impl Caller {
-    async fn of(parts: &Parts, app: &Shared) -> Result<Self, Refusal> {
+    /// The holder of the key that is shown, and which worker the key is bound to.
+    async fn of(parts: &Parts, app: &App) -> Result<(Self, Option<Identity>), Refusal> {
         let secret = bearer(parts).ok_or_else(unauthorized)?;
         let hash = key_hash(secret);
-        let holder = store::keys::find(&app.pool, &hash)
-            .await?
-            .ok_or_else(unauthorized)?;
-        Ok(Self {
+        let found = store::keys::find(&app.pool, &hash).await?;
+        let (holder, worker) = found.ok_or_else(unauthorized)?;
+        let caller = Self {
             key: holder.key,
             tenant: holder.tenant,
             scope: holder.scope,
-        })
+        };
+        Ok((caller, worker))
     }
 
     fn allowed(self, scopes: &[Scope]) -> Result<Self, Refusal> {
@@ -78,10 +84,6 @@ pub struct Submitter(pub Caller);
 #[derive(Debug, Clone, Copy)]
 pub struct Administrator(pub Caller);
 
-/// A worker.
-#[derive(Debug, Clone, Copy)]
-pub struct WorkerKey(pub Caller);
-
 macro_rules! callers {
     ($($name:ident: $($scope:ident)|+;)*) => {$(
         impl $name {
@@ -93,7 +95,8 @@ macro_rules! callers {
             type Rejection = Refusal;
 
             async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Refusal> {
-                Ok(Self(Caller::of(parts, app).await?.allowed(Self::SCOPES)?))
+                let (caller, _) = Caller::of(parts, app).await?;
+                Ok(Self(caller.allowed(Self::SCOPES)?))
             }
         }
     )*};
@@ -103,7 +106,6 @@ callers! {
     Reader: Viewer | Validator | Admin;
     Submitter: Validator | Admin;
     Administrator: Admin;
-    WorkerKey: Worker;
 }
 
 /// The token of an `authorization: Bearer` header.

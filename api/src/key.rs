@@ -2,7 +2,7 @@
 
 use assay_core::{
     id::{KeyId, TenantId},
-    wire::people::{Key, Scope},
+    wire::people::{Key, NewKey, Scope},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sqlx::{PgConnection, PgPool};
@@ -37,14 +37,15 @@ impl From<sqlx::Error> for Error {
 }
 
 /// A fresh key, kept nowhere yet.
-pub fn fresh(name: String, scope: Scope) -> Result<Key, getrandom::Error> {
+pub fn fresh(new: NewKey) -> Result<Key, getrandom::Error> {
     let mut random = [0; 32];
     getrandom::fill(&mut random)?;
     let secret = format!("assay_{}", URL_SAFE_NO_PAD.encode(random));
     Ok(Key {
         id: KeyId(fresh_id()?),
-        name,
-        scope,
+        name: new.name,
+        scope: new.scope,
+        worker_class: new.worker_class,
         secret,
     })
 }
@@ -56,12 +57,23 @@ pub async fn keep(conn: &mut PgConnection, tenant: TenantId, key: &Key) -> Resul
         tenant,
         scope: key.scope,
     };
-    store::keys::insert(conn, holder, &key.name, &key_hash(&key.secret)).await
+    let class = key.worker_class.as_deref();
+    store::keys::insert(conn, holder, &key.name, class, &key_hash(&key.secret)).await
 }
 
 /// Makes a key of a tenant, which is made too where it does not exist.
 pub async fn create_key(pool: &PgPool, tenant: &str, name: &str, scope: Scope) -> Result<String, Error> {
-    let key = fresh(name.to_owned(), scope)?;
+    let new = NewKey {
+        name: name.to_owned(),
+        scope,
+        worker_class: None,
+    };
+    create(pool, tenant, new).await
+}
+
+/// The same for a key that may be bound to a worker.
+pub async fn create(pool: &PgPool, tenant: &str, new: NewKey) -> Result<String, Error> {
+    let key = fresh(new)?;
     let mut tx = store::begin(pool).await?;
     let tenant = store::keys::ensure_tenant(&mut tx, fresh_id()?, tenant).await?;
     keep(&mut tx, tenant, &key).await?;

@@ -12,6 +12,7 @@ pub mod config;
 pub mod deadline;
 pub mod evidence;
 pub mod extract;
+pub mod identity;
 pub mod jobs;
 pub mod key;
 pub mod metrics;
@@ -30,6 +31,7 @@ pub mod suffix;
 pub mod wake;
 
 pub use config::{Config, Database};
+pub use identity::Settings as WorkerTokens;
 pub use key::create_key;
 pub use objects::Settings as ObjectSettings;
 pub use pending::{Load, PendingWork};

@@ -26,7 +26,8 @@ pub struct Settings {
     /// Endpoint of the object store.
     #[arg(long, env = "S3_ENDPOINT")]
     pub s3_endpoint: String,
-    /// Endpoint in presigned URLs, where workers and people reach it by another name.
+    /// Endpoint in presigned URLs, where people and workers with keys reach it by another name.
+    /// Workers known by the tokens of their pods get the other one.
     #[arg(long, env = "S3_PUBLIC_ENDPOINT")]
     pub s3_public_endpoint: Option<String>,
     /// Bucket; made when it is missing.
@@ -68,6 +69,15 @@ pub enum Error {
     /// A local file could not be read.
     #[error("reading the file to be uploaded: {0}")]
     File(#[from] std::io::Error),
+}
+
+/// From where a presigned URL is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// From beside this server: a pod of its cluster.
+    Inside,
+    /// From anywhere.
+    Outside,
 }
 
 /// The object store.
@@ -264,6 +274,13 @@ impl Objects {
             .map_err(|error| failed("complete upload", key, &error))
     }
 
+    fn presigner(&self, side: Side) -> &Client {
+        match side {
+            Side::Inside => &self.client,
+            Side::Outside => &self.presigner,
+        }
+    }
+
     /// A URL under which exactly `size` bytes can be put for [`URL_LIFE`]. With `content` the request must carry
     /// `x-amz-checksum-sha256`, the header is part of the signature, and the store refuses other bytes.
     pub async fn presign_put(
@@ -271,8 +288,9 @@ impl Objects {
         key: &str,
         size_bytes: u64,
         content: Option<Digest>,
+        side: Side,
     ) -> Result<String, Error> {
-        let put = self.presigner.put_object().bucket(&self.bucket).key(key);
+        let put = self.presigner(side).put_object().bucket(&self.bucket).key(key);
         let put = put.content_length(i64::try_from(size_bytes).unwrap_or(i64::MAX));
         let put = put.set_checksum_sha256(content.map(|digest| digest.base64()));
         let signed = put.presigned(life(key)?).await;
@@ -282,8 +300,8 @@ impl Objects {
     }
 
     /// A URL under which the object can be read for [`URL_LIFE`].
-    pub async fn presign_get(&self, key: &str) -> Result<String, Error> {
-        let get = self.presigner.get_object().bucket(&self.bucket).key(key);
+    pub async fn presign_get(&self, key: &str, side: Side) -> Result<String, Error> {
+        let get = self.presigner(side).get_object().bucket(&self.bucket).key(key);
         let signed = get.presigned(life(key)?).await;
         signed
             .map(|request| request.uri().to_owned())

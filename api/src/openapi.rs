@@ -53,7 +53,7 @@ fn key() -> SecurityScheme {
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    let methods = [&mut item.get, &mut item.put, &mut item.post];
+    let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
     methods.into_iter().filter_map(Option::as_mut)
 }
 

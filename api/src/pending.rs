@@ -39,6 +39,18 @@ pub struct PendingWork {
     pub classes: BTreeMap<String, Load>,
 }
 
+impl PendingWork {
+    /// The work of one class in the place of all.
+    #[must_use]
+    pub fn of(self, class: &str) -> Self {
+        let load = self.classes.get(class).cloned().unwrap_or_default();
+        Self {
+            classes: BTreeMap::from([(class.to_owned(), load.clone())]),
+            total: load,
+        }
+    }
+}
+
 /// How the scaler works.
 #[derive(Debug, Clone, Copy)]
 pub struct Scale {
@@ -146,6 +158,9 @@ mod tests {
             (5, 5, 8)
         );
         assert_eq!((work.classes["1"].desired, work.classes["2"].desired), (3, 8));
+        assert_eq!(work.clone().of("2").total.desired, 8);
+        let none = work.of("3");
+        assert_eq!((none.total.desired, none.classes["3"].queued), (0, 0));
         assert_eq!(sum(&[class("1", 500, 0, None)], scale).total.desired, 10);
     }
 }

@@ -46,6 +46,7 @@ fn people() -> OpenApiRouter<Shared> {
         .routes(routes!(runs::cancel))
         .routes(routes!(runs::keep_recording))
         .routes(routes!(keys::create))
+        .routes(routes!(keys::revoke))
 }
 
 fn attempts() -> OpenApiRouter<Shared> {
@@ -99,6 +100,17 @@ fn finish(routes: Router<Shared>, app: Shared) -> Router {
 
 /// Enough for 20,000 task digests.
 const MAX_BODY_BYTES: usize = 2 << 20;
+
+/// A class is a word.
+fn check_class(class: &str) -> Result<(), crate::refusal::Refusal> {
+    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=32).contains(&class.len()) && class.bytes().all(word) {
+        return Ok(());
+    }
+    Err(crate::refusal::Refusal::invalid(
+        "class: want 1 to 32 of a-z, 0-9 and -",
+    ))
+}
 
 /// Names are for people: not empty, at most 128 bytes, no control characters.
 fn check_name(name: &str) -> Result<(), crate::refusal::Refusal> {

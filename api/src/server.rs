@@ -12,6 +12,7 @@ use crate::{
     app::{App, Shared},
     catalogue::{self, Catalogue},
     config::Config,
+    identity::{self, Doorkeeper},
     jobs,
     metrics::Metrics,
     objects::{self, Objects},
@@ -51,6 +52,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The keys of the workers' tokens.
+    #[error("worker tokens: {0}")]
+    Tokens(#[from] identity::keys::Error),
     /// The limits cannot be written as JSON.
     #[error("limits: {0}")]
     Limits(#[from] serde_json::Error),
@@ -173,6 +177,7 @@ async fn app(config: Config) -> Result<App, Error> {
         objects,
         catalogue,
         seal,
+        doorkeeper: Doorkeeper::new(&config.worker_tokens)?,
         config,
         privacy: Watch::default(),
         metrics: Metrics::default(),

@@ -25,6 +25,7 @@ use std::time::Duration;
 use assay_core::{digest::Digest, money::PicoUsd};
 use sqlx::{
     PgPool,
+    migrate::Migrate as _,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -100,6 +101,18 @@ pub async fn connect(url: &str, connections: u32) -> Result<PgPool, Error> {
 /// Applies the migrations that are missing.
 pub async fn migrate(pool: &PgPool) -> Result<(), Error> {
     Ok(MIGRATIONS.run(pool).await?)
+}
+
+/// Are all migrations of this build applied? Later ones do no harm: schemas change in steps that the build before bears.
+pub async fn is_migrated(pool: &PgPool) -> Result<bool, Error> {
+    let table = sqlx::query_scalar!(r#"SELECT to_regclass('_sqlx_migrations') IS NOT NULL AS "there!""#);
+    if !table.fetch_one(pool).await? {
+        return Ok(false);
+    }
+    let mut conn = pool.acquire().await?;
+    let applied = conn.list_applied_migrations(&MIGRATIONS.table_name).await?;
+    let applied = |version| applied.iter().any(|migration| migration.version == version);
+    Ok(MIGRATIONS.iter().all(|migration| applied(migration.version)))
 }
 
 /// The schema, embedded.

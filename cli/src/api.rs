@@ -9,7 +9,7 @@ use assay_core::{
     wire::channel::Channel,
     wire::people::{
         Agent, Artifact, Attempt, Evaluation, Event, Key, NewAgent, NewEvaluation, NewKey, NewTask,
-        NewUpload, Output, Page, Recording, Run, Task, Upload, Version,
+        NewUpload, Output, Page, Recording, Revoked, Run, Task, Upload, Version,
     },
 };
 use assay_runtime::client::{self, Client};
@@ -225,6 +225,16 @@ impl Api {
     /// Makes a key.
     pub async fn create_key(&self, key: &NewKey) -> Result<Key, Error> {
         self.post("/v1/keys", key).await
+    }
+
+    /// Revokes every key of that name.
+    pub async fn revoke_key(&self, name: &str) -> Result<Revoked, Error> {
+        let name = escape(name);
+        let url = format!("{}/v1/keys/{name}", self.profile.api);
+        Ok(self
+            .http
+            .json(Method::DELETE, &url, Some(self.profile.key.expose()), None::<&()>)
+            .await?)
     }
 
     /// Puts a file where a presigned URL says.

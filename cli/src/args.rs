@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use run::{AgentChoice, PolicyArgs, RunArgs, SubmitArgs};
-pub use up::{DownArgs, UpArgs};
+pub use up::{DownArgs, ObjectsArgs, UpArgs};
 
 /// Evaluates untrusted agents against tasks inside sandboxes, and says how good they are.
 #[derive(Debug, Parser)]
@@ -25,7 +25,7 @@ pub struct Cli {
 impl Cli {
     /// What is logged where nobody says: servers tell what they do, commands only what went wrong.
     pub fn default_log(&self) -> &'static str {
-        if matches!(self.command, Command::Up(_)) {
+        if matches!(self.command, Command::Up(_) | Command::Objects(_)) {
             "info"
         } else {
             "warn"
@@ -173,6 +173,8 @@ pub enum Command {
     Login(LoginArgs),
     /// Check this machine and the API, and say what to do
     Doctor(DoctorArgs),
+    /// Serve a folder as an object store (S3), for development
+    Objects(ObjectsArgs),
 }
 
 /// Names an evaluation.
@@ -358,6 +360,15 @@ pub struct AuditVerifyArgs {
 pub enum KeyCommand {
     /// Make a key; its secret is shown this once
     Create(KeyCreateArgs),
+    /// Revoke every key of a name: from now on they open nothing
+    Revoke(KeyRevokeArgs),
+}
+
+/// `key revoke`.
+#[derive(Debug, Args)]
+pub struct KeyRevokeArgs {
+    /// The name of the keys
+    pub name: String,
 }
 
 /// `key create`.
@@ -368,6 +379,9 @@ pub struct KeyCreateArgs {
     /// What the key may do
     #[arg(long, value_enum, default_value_t = ScopeName::Validator)]
     pub scope: ScopeName,
+    /// Bind a worker's key to the worker of its name, which takes runs of this class only, e.g. validator
+    #[arg(long, value_name = "CLASS")]
+    pub worker_class: Option<String>,
 }
 
 /// What a key may do.

@@ -9,6 +9,7 @@ mod get;
 mod key;
 mod list;
 mod logs;
+mod objects;
 mod policy;
 mod replay;
 mod submit;
@@ -79,7 +80,9 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Command::Policy(PolicyCommand::Check(args)) => policy::check(&context, &args),
         Command::Audit(AuditCommand::Verify(args)) => audit::verify(&context, &args).await,
         Command::Key(KeyCommand::Create(args)) => key::create(&context, &args).await,
+        Command::Key(KeyCommand::Revoke(args)) => key::revoke(&context, &args).await,
         Command::Login(args) => key::login(&context, &args).await,
         Command::Doctor(args) => doctor::doctor(&context, &args).await,
+        Command::Objects(args) => objects::serve(&args).await,
     }
 }

@@ -4,8 +4,6 @@ mod cluster;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use anyhow::Context as _;
-use assay_core::upstream::Secret;
 use assay_engine::{
     Engine,
     containers::{Binaries, Containers, Settings},
@@ -15,7 +13,7 @@ use assay_runtime::{lifecycle::Lifecycle, telemetry};
 use clap::{Parser, Subcommand};
 
 use self::cluster::{ClusterArgs, EngineKind};
-use crate::{config::Config, worker};
+use crate::{config::Config, platform::Credential, worker};
 
 /// The worker that leases runs and drives their attempts.
 #[derive(Debug, Parser)]
@@ -42,7 +40,7 @@ pub struct RunArgs {
     /// The API's base URL.
     #[arg(long, env = "ASSAY_API", value_name = "URL")]
     pub api: String,
-    /// The file with the worker's key.
+    /// The file with the worker's key, or with the token of its pod. It is read for each call.
     #[arg(long, env = "ASSAY_KEY_FILE", value_name = "FILE")]
     pub key_file: PathBuf,
     /// A stable name, e.g. the host's.
@@ -115,9 +113,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 async fn work(arguments: RunArgs) -> anyhow::Result<()> {
-    let key = tokio::fs::read_to_string(&arguments.key_file)
-        .await
-        .with_context(|| format!("read {}", arguments.key_file.display()))?;
+    let credential = Credential::File(arguments.key_file);
+    credential.read().await?;
     let config = Config {
         name: arguments.name,
         class: arguments.class,
@@ -125,7 +122,7 @@ async fn work(arguments: RunArgs) -> anyhow::Result<()> {
         resolvers: arguments.resolvers,
         listen: Some(arguments.listen),
         reconcile_every: Duration::from_secs(arguments.reconcile_sec),
-        ..Config::new(arguments.api, Secret::new(key.trim()), arguments.work_dir)
+        ..Config::new(arguments.api, credential, arguments.work_dir)
     };
     match arguments.engine {
         EngineKind::Containers => {

@@ -2,15 +2,15 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use assay_core::upstream::Secret;
+use crate::platform::Credential;
 
 /// How a screener works.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The API's base URL.
     pub api: String,
-    /// The worker's key.
-    pub key: Secret,
+    /// What the worker shows to the API.
+    pub credential: Credential,
     /// A stable name, e.g. the host's.
     pub name: String,
     /// Which runs it may take.
@@ -35,10 +35,10 @@ pub struct Config {
 
 impl Config {
     /// With the usual pauses, and without health.
-    pub fn new(api: impl Into<String>, key: Secret, work_dir: PathBuf) -> Self {
+    pub fn new(api: impl Into<String>, credential: impl Into<Credential>, work_dir: PathBuf) -> Self {
         Self {
             api: api.into(),
-            key,
+            credential: credential.into(),
             name: "screener".to_owned(),
             class: "1".to_owned(),
             slots: 2,

@@ -1,12 +1,14 @@
 //! The worker's calls of the API, with retries for what may succeed later.
 
+mod credential;
 pub mod transfer;
 
 use std::{future::Future, time::Duration};
 
+pub use self::credential::Credential;
+
 use assay_core::{
     id::{AttemptId, Fence, WorkerId},
-    upstream::Secret,
     wire::channel::Channel,
     wire::worker::{
         Accounts, ArtifactUpload, Beat, Beaten, Claim, Claimed, Handoff, OrphanVerdicts, Orphans, PostEvents,
@@ -58,16 +60,16 @@ impl Error {
 pub struct Platform {
     client: Client,
     base: String,
-    key: Secret,
+    credential: Credential,
 }
 
 impl Platform {
     /// A client for the API at `base`, e.g. `http://127.0.0.1:8000`.
-    pub fn new(base: &str, key: Secret) -> Self {
+    pub fn new(base: &str, credential: impl Into<Credential>) -> Self {
         Self {
             client: Client::new(CALL_TIMEOUT),
             base: base.trim_end_matches('/').to_owned(),
-            key,
+            credential: credential.into(),
         }
     }
 
@@ -119,8 +121,9 @@ impl Platform {
     pub async fn accounts(&self, attempt: AttemptId, fence: Fence) -> Result<Accounts, Error> {
         let url = format!("{}/v1/attempts/{attempt}/accounts?fence={fence}", self.base);
         let call = || async {
+            let shown = self.credential.read().await?;
             self.client
-                .json(Method::GET, &url, Some(self.key.expose()), None::<&()>)
+                .json(Method::GET, &url, Some(shown.expose()), None::<&()>)
                 .await
                 .map_err(lost_or)
         };
@@ -139,10 +142,11 @@ impl Platform {
             place.channel.stream(),
         );
         let call = || async {
+            let shown = self.credential.read().await?;
             let request = Request::builder()
                 .method(Method::PUT)
                 .uri(&url)
-                .header(header::AUTHORIZATION, format!("Bearer {}", self.key.expose()))
+                .header(header::AUTHORIZATION, format!("Bearer {}", shown.expose()))
                 .header(header::CONTENT_TYPE, "application/octet-stream")
                 .body(client::full(bytes.clone()))
                 .map_err(|error| client::Error::Invalid(error.to_string()))?;
@@ -160,8 +164,9 @@ impl Platform {
 
     async fn once<B: Serialize + Sync, A: DeserializeOwned>(&self, path: &str, body: &B) -> Result<A, Error> {
         let url = format!("{}{path}", self.base);
+        let shown = self.credential.read().await?;
         self.client
-            .json(Method::POST, &url, Some(self.key.expose()), Some(body))
+            .json(Method::POST, &url, Some(shown.expose()), Some(body))
             .await
             .map_err(lost_or)
     }

@@ -70,7 +70,7 @@ where
             Some(AbortOnDropHandle::new(tokio::spawn(served)))
         }
     };
-    let platform = Platform::new(&config.api, config.key.clone());
+    let platform = Platform::new(&config.api, config.credential.clone());
     let Some(registered) = register(&config, &platform, &stop).await? else {
         return Ok(());
     };

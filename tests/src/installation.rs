@@ -222,6 +222,7 @@ fn config(database_url: String, door: &Door, upstreams: PathBuf, slots: u32) -> 
             s3_secret_key: door.secret_key.clone(),
             s3_region: "us-east-1".to_owned(),
         },
+        worker_tokens: assay_api::WorkerTokens::default(),
         listen: anywhere,
         listen_internal: anywhere,
         pending_work_token: None,

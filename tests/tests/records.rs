@@ -136,6 +136,7 @@ async fn assay(home: &Installation, words: &[&str]) -> u8 {
     let new = NewKey {
         name: "records".to_owned(),
         scope: Scope::Validator,
+        worker_class: None,
     };
     let key = home.api.create_key(&new).await.unwrap().secret;
     let options = ["assay", "--api", home.api.address(), "--key", &key, "--json"];

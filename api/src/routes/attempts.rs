@@ -12,6 +12,7 @@ use crate::{
     app::{App, Shared},
     code::Code,
     extract::{Id, Json, Query, Reader},
+    objects::Side,
     refusal::Refusal,
     routes::query,
     store,
@@ -117,7 +118,7 @@ pub async fn artifacts(
     let mut items = Vec::new();
     for stored in store::artifacts::of_attempt(&app.pool, id).await? {
         items.push(Artifact {
-            url: app.objects.presign_get(&stored.object).await?,
+            url: app.objects.presign_get(&stored.object, Side::Outside).await?,
             name: stored.name,
             media_type: stored.media_type,
             size_bytes: stored.size_bytes,

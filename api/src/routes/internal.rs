@@ -5,18 +5,30 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderValue, header, request::Parts};
+use serde::Deserialize;
 
 use crate::{
     app::Shared,
     code::Code,
-    extract::{self, Json},
+    extract::{self, Json, Query},
     pending::{PendingWork, Scale},
     refusal::Refusal,
     store,
 };
 
+/// Which work.
+#[derive(Debug, Clone, Deserialize)]
+pub struct About {
+    /// Of this class alone, which then is there with zeros too; of all when absent.
+    class: Option<String>,
+}
+
 /// `GET /pending-work`: 200 with zeros when there is nothing.
-pub async fn pending_work(State(app): State<Shared>, parts: Parts) -> Result<Json<PendingWork>, Refusal> {
+pub async fn pending_work(
+    State(app): State<Shared>,
+    Query(about): Query<About>,
+    parts: Parts,
+) -> Result<Json<PendingWork>, Refusal> {
     if let Some(token) = &app.config.pending_work_token {
         let shown = extract::bearer(&parts).ok_or_else(extract::unauthorized)?;
         if !extract::same_secret(shown, token) {
@@ -27,7 +39,11 @@ pub async fn pending_work(State(app): State<Shared>, parts: Parts) -> Result<Jso
         slots: app.config.slots_per_worker,
         workers: app.config.max_workers,
     };
-    Ok(Json(app.pending.read(&app.pool, scale).await?))
+    let work = app.pending.read(&app.pool, scale).await?;
+    Ok(Json(match about.class {
+        Some(class) => work.of(&class),
+        None => work,
+    }))
 }
 
 /// `GET /metrics`.

@@ -40,6 +40,9 @@ pub async fn create(
         return Ok(Json(Upload { url: None }));
     }
     let key = objects::incoming(caller.tenant, new.digest);
-    let url = app.objects.presign_put(&key, new.size_bytes, None).await?;
+    let url = app
+        .objects
+        .presign_put(&key, new.size_bytes, None, objects::Side::Outside)
+        .await?;
     Ok(Json(Upload { url: Some(url) }))
 }

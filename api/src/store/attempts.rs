@@ -30,6 +30,12 @@ struct Row {
     finished_at: Option<Timestamp>,
 }
 
+/// The name of the worker that holds an attempt, or held it last.
+pub async fn holder(pool: &PgPool, id: AttemptId) -> Result<Option<String>, Error> {
+    let holder = sqlx::query_scalar!("SELECT worker_name FROM attempts WHERE id = $1", id.0);
+    Ok(holder.fetch_optional(pool).await?)
+}
+
 impl TryFrom<Row> for Attempt {
     type Error = Error;
 

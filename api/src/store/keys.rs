@@ -2,12 +2,13 @@
 
 use assay_core::{
     id::{KeyId, TenantId},
-    wire::people::Scope,
+    wire::people::{Revoked, Scope},
 };
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::Error;
+use crate::identity::Identity;
 
 /// Who showed a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,41 +21,66 @@ pub struct Holder {
     pub scope: Scope,
 }
 
-/// The holder of the key with that hash.
-pub async fn find(pool: &PgPool, hash: &[u8; 32]) -> Result<Option<Holder>, Error> {
+/// The holder of the key with that hash, and the one worker that it stands for, where it is bound to one.
+pub async fn find(pool: &PgPool, hash: &[u8; 32]) -> Result<Option<(Holder, Option<Identity>)>, Error> {
     let row = sqlx::query!(
-        "SELECT id, tenant, scope FROM keys WHERE hash = $1 AND revoked_at IS NULL",
+        "SELECT id, tenant, scope, name, worker_class FROM keys WHERE hash = $1 AND revoked_at IS NULL",
         hash.as_slice()
     )
     .fetch_optional(pool)
     .await?;
     let Some(row) = row else { return Ok(None) };
     let scope = super::word("keys.scope", &row.scope, scope_of)?;
-    Ok(Some(Holder {
+    let holder = Holder {
         key: KeyId(row.id),
         tenant: TenantId(row.tenant),
         scope,
-    }))
+    };
+    let name = row.name;
+    let worker = row.worker_class.map(|class| Identity { name, class });
+    Ok(Some((holder, worker)))
 }
 
-/// Keeps a key.
+/// Keeps a key. One with a class is bound to the worker of its name.
 pub async fn insert(
     conn: &mut PgConnection,
     holder: Holder,
     name: &str,
+    worker_class: Option<&str>,
     hash: &[u8; 32],
 ) -> Result<(), Error> {
     sqlx::query!(
-        "INSERT INTO keys (id, tenant, name, scope, hash) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO keys (id, tenant, name, scope, worker_class, hash) VALUES ($1, $2, $3, $4, $5, $6)",
         holder.key.0,
         holder.tenant.0,
         name,
         holder.scope.name(),
+        worker_class,
         hash.as_slice(),
     )
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Revokes the keys of a tenant that have this name, and hands over the leases of the worker that they were bound to.
+/// Says how many of each there were.
+pub async fn revoke(conn: &mut PgConnection, tenant: TenantId, name: &str) -> Result<Revoked, Error> {
+    let bound = sqlx::query_scalar!(
+        r#"UPDATE keys SET revoked_at = now() WHERE tenant = $1 AND name = $2 AND revoked_at IS NULL
+           RETURNING worker_class IS NOT NULL AS "bound!""#,
+        tenant.0,
+        name,
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let keys = u64::try_from(bound.len()).unwrap_or(u64::MAX);
+    let leases = if bound.contains(&true) {
+        super::workers::end(conn, name).await?
+    } else {
+        0
+    };
+    Ok(Revoked { keys, leases })
 }
 
 /// The tenant of that name, made with `id` where there is none.

@@ -20,13 +20,7 @@ pub struct Worker {
 
 /// Keeps a worker. Leases of its former life may be adopted at once: that life is over.
 pub async fn register(conn: &mut PgConnection, id: WorkerId, new: &Register) -> Result<(), Error> {
-    sqlx::query!(
-        "UPDATE run_queue SET handed_off = TRUE, lease_until = now()
-         WHERE state = 'leased' AND lease_owner IN (SELECT id FROM workers WHERE name = $1)",
-        new.name
-    )
-    .execute(&mut *conn)
-    .await?;
+    end(conn, &new.name).await?;
     sqlx::query!(
         "INSERT INTO workers (id, name, class, slots, engine, commit, wire) VALUES ($1, $2, $3, $4, $5, $6, $7)",
         id.0,
@@ -40,6 +34,18 @@ pub async fn register(conn: &mut PgConnection, id: WorkerId, new: &Register) -> 
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Hands over what the workers of a name hold. Says how many leases that were.
+pub async fn end(conn: &mut PgConnection, name: &str) -> Result<u64, Error> {
+    let ended = sqlx::query!(
+        "UPDATE run_queue SET handed_off = TRUE, lease_until = now()
+         WHERE state = 'leased' AND lease_owner IN (SELECT id FROM workers WHERE name = $1)",
+        name
+    )
+    .execute(conn)
+    .await?;
+    Ok(ended.rows_affected())
 }
 
 /// The worker of that id.

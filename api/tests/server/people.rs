@@ -71,6 +71,7 @@ async fn keys_do_what_their_scope_says() {
     let new = NewKey {
         name: "reader".to_owned(),
         scope: Scope::Viewer,
+        worker_class: None,
     };
     let viewer: Key = stage.call(Method::POST, "/v1/keys", Some(&new)).await.unwrap();
     let listed: Result<Page<Evaluation>, _> = stage

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
-use assay_api::{Config, Database, ObjectSettings, Server};
+use assay_api::{Config, Database, ObjectSettings, Server, WorkerTokens};
 use assay_core::{
     agent::Contract,
     archive,
@@ -43,10 +43,13 @@ impl Drop for Stage {
 }
 
 /// How a stage differs from the usual.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Setting {
     pub lease_ms: u64,
     pub require_same_commit: bool,
+    pub worker_tokens: WorkerTokens,
+    /// The object store's host for those who are not beside it.
+    pub public_host: Option<&'static str>,
 }
 
 impl Default for Setting {
@@ -54,6 +57,8 @@ impl Default for Setting {
         Self {
             lease_ms: 60_000,
             require_same_commit: false,
+            worker_tokens: WorkerTokens::default(),
+            public_host: None,
         }
     }
 }
@@ -67,6 +72,9 @@ pub async fn staged(setting: Setting) -> Option<Stage> {
     let folder = tempfile::tempdir().unwrap();
     let stop = CancellationToken::new();
     let endpoint = object_store(folder.path(), stop.clone()).await;
+    let public = setting
+        .public_host
+        .map(|host| endpoint.replace("127.0.0.1", host));
     let upstreams = folder.path().join("upstreams.toml");
     std::fs::write(&upstreams, UPSTREAMS).unwrap();
     let config = Config {
@@ -76,12 +84,13 @@ pub async fn staged(setting: Setting) -> Option<Stage> {
         },
         objects: ObjectSettings {
             s3_endpoint: endpoint,
-            s3_public_endpoint: None,
+            s3_public_endpoint: public,
             s3_bucket: "assay".to_owned(),
             s3_access_key: "key".to_owned(),
             s3_secret_key: "secret".to_owned(),
             s3_region: "us-east-1".to_owned(),
         },
+        worker_tokens: setting.worker_tokens,
         listen: "127.0.0.1:0".parse().unwrap(),
         listen_internal: "127.0.0.1:0".parse().unwrap(),
         pending_work_token: Some("scaler".to_owned()),

@@ -98,6 +98,8 @@ async fn submit(walk: &mut Walk<'_>) -> String {
         .await;
     walk.post("/v1/keys", json!({"name": "k", "scope": Scope::Viewer}))
         .await;
+    let key = walk.stage.validator.clone();
+    walk.go(Method::DELETE, "/v1/keys/k", &key, None).await;
     let new = json!({"agent": agent, "task_set": set, "repeats": 2});
     let evaluation = walk.post("/v1/evaluations", new).await;
     evaluation["id"].as_str().unwrap().to_owned()

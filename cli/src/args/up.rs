@@ -51,6 +51,26 @@ pub struct UpArgs {
     pub detached: bool,
 }
 
+/// `objects`.
+#[derive(Debug, Clone, Args)]
+pub struct ObjectsArgs {
+    /// The folder; a bucket is a folder in it
+    #[arg(long, value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Where it listens
+    #[arg(long, default_value = "127.0.0.1:9000", value_name = "ADDRESS:PORT")]
+    pub listen: std::net::SocketAddr,
+    /// Access key
+    #[arg(long, env = "S3_ACCESS_KEY", hide_env_values = true, value_name = "KEY")]
+    pub access_key: String,
+    /// Secret key
+    #[arg(long, env = "S3_SECRET_KEY", hide_env_values = true, value_name = "KEY")]
+    pub secret_key: String,
+    /// A bucket that is made at the start
+    #[arg(long, env = "S3_BUCKET", hide_env_values = true, default_value = "assay")]
+    pub bucket: String,
+}
+
 /// An object store instead of the embedded one.
 #[derive(Debug, Clone, Args)]
 #[group(id = "s3-store")]

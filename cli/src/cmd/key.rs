@@ -7,7 +7,7 @@ use assay_core::wire::people::{NewKey, Scope};
 use super::Context;
 use crate::{
     api::Api,
-    args::{KeyCreateArgs, LoginArgs, ScopeName},
+    args::{KeyCreateArgs, KeyRevokeArgs, LoginArgs, ScopeName},
     error::Error,
     profile::Profile,
 };
@@ -20,8 +20,12 @@ pub(super) async fn create(context: &Context, args: &KeyCreateArgs) -> Result<()
         ScopeName::Admin => Scope::Admin,
         ScopeName::Worker => Scope::Worker,
     };
-    let name = args.name.clone();
-    let key = context.api()?.create_key(&NewKey { name, scope }).await?;
+    let new = NewKey {
+        name: args.name.clone(),
+        scope,
+        worker_class: args.worker_class.clone(),
+    };
+    let key = context.api()?.create_key(&new).await?;
     if context.screen.json {
         return context.screen.document(&key);
     }
@@ -31,6 +35,18 @@ pub(super) async fn create(context: &Context, args: &KeyCreateArgs) -> Result<()
         key.scope.name()
     ));
     context.screen.line(&key.secret)
+}
+
+/// Revokes keys by name.
+pub(super) async fn revoke(context: &Context, args: &KeyRevokeArgs) -> Result<(), Error> {
+    let revoked = context.api()?.revoke_key(&args.name).await?;
+    if context.screen.json {
+        return context.screen.document(&revoked);
+    }
+    context.screen.line(format!(
+        "{} keys of the name {:?} open nothing any more; {} leases go to other workers",
+        revoked.keys, args.name, revoked.leases
+    ))
 }
 
 /// Stores a profile. The key comes from standard input or `--key`, so that it stays out of shell histories.

@@ -226,6 +226,7 @@ fn config(
             database_connections: 24,
         },
         objects,
+        worker_tokens: assay_api::WorkerTokens::default(),
         listen: SocketAddr::from(([127, 0, 0, 1], args.port)),
         listen_internal: SocketAddr::from(([127, 0, 0, 1], 0)),
         pending_work_token: None,

@@ -19,6 +19,7 @@
 //! | `GET /v1/attempts/{id}/outputs?beyond=&wait_ms=` | – | page of [`Output`]: which streams exist |
 //! | `GET /v1/attempts/{id}/artifacts` | – | page of [`Artifact`] |
 //! | `POST /v1/keys` | [`NewKey`] | [`Key`], the secret this once |
+//! | `DELETE /v1/keys/{name}` | – | [`Revoked`] |
 //! | `GET /v1/limits` | – | [`crate::limits::LimitSettings`]: the operator's defaults and maxima |
 //! | `GET /version` | – | [`Version`] |
 
@@ -382,6 +383,19 @@ pub struct NewKey {
     pub name: String,
     /// `validator`, `viewer`, `admin` or `worker`.
     pub scope: Scope,
+    /// For scope `worker`: binds the key to the one worker of the key's name, which then takes runs of this class only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_class: Option<String>,
+}
+
+/// What a revocation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Revoked {
+    /// Keys that open nothing any more.
+    pub keys: u64,
+    /// Leases of the worker that they were bound to; other workers adopt them.
+    pub leases: u64,
 }
 
 /// What a key may do.
@@ -421,6 +435,9 @@ pub struct Key {
     pub name: String,
     /// What it may do.
     pub scope: Scope,
+    /// The class of the one worker that it is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_class: Option<String>,
     /// The secret: `assay_…`. Only its hash is kept.
     pub secret: String,
 }

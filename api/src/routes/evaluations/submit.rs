@@ -166,11 +166,7 @@ fn check_words(new: &NewEvaluation) -> Result<(), Refusal> {
     if !(0..=9).contains(&new.priority) {
         return Err(Refusal::invalid("priority: want 0 to 9"));
     }
-    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if !(1..=32).contains(&new.class.len()) || !new.class.bytes().all(word) {
-        return Err(Refusal::invalid("class: want 1 to 32 of a-z, 0-9 and -"));
-    }
-    Ok(())
+    super::super::check_class(&new.class)
 }
 
 fn check_values(new: &NewEvaluation, tasks: &[Brief]) -> Result<(), Refusal> {

@@ -28,7 +28,7 @@ use crate::{
 )]
 pub async fn announce(
     State(app): State<Shared>,
-    WorkerKey(_worker): WorkerKey,
+    WorkerKey(worker): WorkerKey,
     Id(id): Id<AttemptId>,
     Json(new): Json<PutArtifact>,
 ) -> Result<Json<ArtifactUpload>, Refusal> {
@@ -44,7 +44,9 @@ pub async fn announce(
         return Err(Refusal::new(Code::ArtifactTooLarge, detail));
     }
     let key = objects::artifact(id, new.digest);
-    let put = app.objects.presign_put(&key, new.size_bytes, Some(new.digest));
+    let put = app
+        .objects
+        .presign_put(&key, new.size_bytes, Some(new.digest), worker.side);
     let url = put.await?;
     let mut tx = store::begin(&app.pool).await?;
     let open = store::attempts::lock_open(&mut tx, id, new.fence).await?;

@@ -12,7 +12,7 @@ use crate::{
     app::{App, Shared},
     code::Code,
     extract::{Id, Json, WorkerKey},
-    objects,
+    objects::{self, Side},
     refusal::Refusal,
     store::{
         self,
@@ -39,7 +39,7 @@ use crate::{
 )]
 pub async fn claim(
     State(app): State<Shared>,
-    WorkerKey(_worker): WorkerKey,
+    WorkerKey(caller): WorkerKey,
     Id(id): Id<WorkerId>,
     Json(claim): Json<Claim>,
 ) -> Result<Json<Claimed>, Refusal> {
@@ -67,7 +67,7 @@ pub async fn claim(
                 run.id = %bare.run, attempt.id = %bare.attempt, fence = bare.fence.0, worker = worker.name,
                 adopted = is_adopted, "handed out"
             );
-            assignments.push(complete(&app, bare, is_adopted).await?);
+            assignments.push(complete(&app, bare, is_adopted, caller.side).await?);
         }
     }
     Ok(Json(Claimed { assignments }))
@@ -117,14 +117,14 @@ async fn take(
     Ok((adopted, claimed))
 }
 
-async fn complete(app: &App, bare: Bare, is_adopted: bool) -> Result<Assignment, Refusal> {
+async fn complete(app: &App, bare: Bare, is_adopted: bool, side: Side) -> Result<Assignment, Refusal> {
     let seed = app.seal.open(bare.attempt, &bare.seed_sealed)?;
     let archive = async |stored: Stored| -> Result<Archive, Refusal> {
         let key = objects::archive(bare.tenant, stored.digest);
         Ok(Archive {
             digest: stored.digest,
             name: stored.name,
-            url: app.objects.presign_get(&key).await?,
+            url: app.objects.presign_get(&key, side).await?,
             size_bytes: stored.size_bytes,
         })
     };
@@ -133,7 +133,7 @@ async fn complete(app: &App, bare: Bare, is_adopted: bool) -> Result<Assignment,
         None => None,
     };
     let replay = match bare.policy.replay {
-        Some(digest) => Some(recording(app, bare.tenant, digest).await?),
+        Some(digest) => Some(recording(app, bare.tenant, digest, side).await?),
         None => None,
     };
     Ok(Assignment {
@@ -159,12 +159,12 @@ async fn complete(app: &App, bare: Bare, is_adopted: bool) -> Result<Assignment,
     })
 }
 
-async fn recording(app: &App, tenant: TenantId, digest: Digest) -> Result<Archive, Refusal> {
+async fn recording(app: &App, tenant: TenantId, digest: Digest, side: Side) -> Result<Archive, Refusal> {
     let key = objects::recording(tenant, digest);
     Ok(Archive {
         digest,
         name: "recording".to_owned(),
-        url: app.objects.presign_get(&key).await?,
+        url: app.objects.presign_get(&key, side).await?,
         // One that went is found out by the worker, as with every archive.
         size_bytes: app.objects.size(&key).await?.unwrap_or(0),
     })

@@ -17,7 +17,8 @@ use crate::{
     store,
 };
 
-/// A worker introduces itself. Wire versions must overlap; with `--require-same-commit` the commits must be the same.
+/// A worker introduces itself. One that shows the token of its pod, or a key that is bound to a worker, has the name and class
+/// of that, whatever it says. Wire versions must overlap; with `--require-same-commit` the commits must be the same.
 #[utoipa::path(
     post,
     path = "/v1/workers",
@@ -30,8 +31,12 @@ use crate::{
 pub async fn register(
     State(app): State<Shared>,
     WorkerKey(caller): WorkerKey,
-    Json(new): Json<Register>,
+    Json(mut new): Json<Register>,
 ) -> Result<Json<Registered>, Refusal> {
+    if let Some(identity) = &caller.identity {
+        new.name.clone_from(&identity.name);
+        new.class.clone_from(&identity.class);
+    }
     super::super::check_name(&new.name)?;
     if new.wire < WIRE_OLDEST || new.wire_oldest > WIRE {
         let detail = format!(
