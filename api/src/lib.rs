@@ -25,6 +25,7 @@ pub mod privacy;
 pub mod refusal;
 pub mod routes;
 pub mod seal;
+pub mod secrets;
 pub mod server;
 pub mod store;
 pub mod suffix;

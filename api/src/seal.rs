@@ -1,10 +1,8 @@
-//! Seals the seeds of sandboxes, so that a copy of the database opens no sandbox.
+//! Seals the seeds of sandboxes and the secret values of evaluations, so that a copy of the database opens neither.
 
-use assay_core::{
-    digest::{Digest, unhex},
-    id::AttemptId,
-};
+use assay_core::digest::{Digest, unhex};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use uuid::Uuid;
 
 /// The key of the control plane: 32 bytes, the same on every replica.
 pub struct SealKey(RandomizedNonceKey);
@@ -15,9 +13,9 @@ pub enum Error {
     /// The key is not 64 hexadecimal digits.
     #[error("the seal key is not 64 hexadecimal digits")]
     InvalidKey,
-    /// The cipher refused; for opening: another key, another attempt, or damage.
-    #[error("the seal of attempt {0} is broken or was made with another key")]
-    Broken(AttemptId),
+    /// The cipher refused; for opening: another key, another row, or damage.
+    #[error("the seal of row {0} is broken or was made with another key")]
+    Broken(Uuid),
 }
 
 impl SealKey {
@@ -30,29 +28,35 @@ impl SealKey {
             .map_err(|_| Error::InvalidKey)
     }
 
-    /// Nonce and sealed bytes; bound to the attempt.
-    pub fn seal(&self, attempt: AttemptId, seed: &[u8; 32]) -> Result<Vec<u8>, Error> {
-        let mut sealed = seed.to_vec();
+    /// Nonce and sealed bytes; bound to the row that they belong to.
+    ///
+    /// # Errors
+    /// The cipher refused.
+    pub fn seal(&self, row: Uuid, secret: &[u8]) -> Result<Vec<u8>, Error> {
+        let mut sealed = secret.to_vec();
         let nonce = self
             .0
-            .seal_in_place_append_tag(Aad::from(attempt.0.as_bytes()), &mut sealed)
-            .map_err(|_| Error::Broken(attempt))?;
-        let mut row = nonce.as_ref().to_vec();
-        row.append(&mut sealed);
-        Ok(row)
+            .seal_in_place_append_tag(Aad::from(row.as_bytes()), &mut sealed)
+            .map_err(|_| Error::Broken(row))?;
+        let mut bytes = nonce.as_ref().to_vec();
+        bytes.append(&mut sealed);
+        Ok(bytes)
     }
 
-    /// The seed again.
-    pub fn open(&self, attempt: AttemptId, row: &[u8]) -> Result<[u8; 32], Error> {
-        let broken = || Error::Broken(attempt);
-        let (nonce, sealed) = row.split_at_checked(NONCE_LEN).ok_or_else(broken)?;
+    /// What was sealed.
+    ///
+    /// # Errors
+    /// Another key, another row, or damage.
+    pub fn open(&self, row: Uuid, sealed: &[u8]) -> Result<Vec<u8>, Error> {
+        let broken = || Error::Broken(row);
+        let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN).ok_or_else(broken)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| broken())?;
         let mut sealed = sealed.to_vec();
-        let seed = self
+        let secret = self
             .0
-            .open_in_place(nonce, Aad::from(attempt.0.as_bytes()), &mut sealed)
+            .open_in_place(nonce, Aad::from(row.as_bytes()), &mut sealed)
             .map_err(|_| broken())?;
-        <[u8; 32]>::try_from(&*seed).map_err(|_| broken())
+        Ok(secret.to_vec())
     }
 }
 
@@ -72,15 +76,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seal_opens_for_its_attempt_and_key_alone() {
+    fn a_seal_opens_for_its_row_and_key_alone() {
         let (key, other) = (
             SealKey::parse(&"ab".repeat(32)).unwrap(),
             SealKey::parse(&"cd".repeat(32)).unwrap(),
         );
-        let (mine, yours) = (
-            AttemptId(uuid::Uuid::from_u128(1)),
-            AttemptId(uuid::Uuid::from_u128(2)),
-        );
+        let (mine, yours) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let sealed = key.seal(mine, &[7; 32]).unwrap();
         assert_ne!(sealed, key.seal(mine, &[7; 32]).unwrap());
         assert_eq!(key.open(mine, &sealed).unwrap(), [7; 32]);

@@ -317,6 +317,7 @@ async fn submission(api: &Api) -> Result<NewEvaluation, Failure> {
         class: String::new(),
         priority: 5,
         values: BTreeMap::new(),
+        secrets: BTreeMap::new(),
     })
 }
 

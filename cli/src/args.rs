@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use run::{AgentChoice, PolicyArgs, RunArgs, SubmitArgs};
+pub use run::{AgentChoice, PolicyArgs, RunArgs, SecretChoice, SubmitArgs};
 pub use up::{DownArgs, ObjectsArgs, UpArgs};
 
 /// Evaluates untrusted agents against tasks inside sandboxes, and says how good they are.

@@ -25,6 +25,7 @@ pub mod recording;
 pub mod reward;
 #[cfg(feature = "schema")]
 mod schema;
+pub mod secret;
 pub mod task;
 pub mod trajectory;
 pub mod trust;

@@ -62,6 +62,7 @@ pub fn files(sandbox: SandboxId, phase: EgressPhase, signer: &Signer) -> Sandbox
             fixed_addresses: BTreeMap::new(),
             extra_roots_pem: None,
             deny_ech: std::collections::BTreeSet::new(),
+            injections: Vec::new(),
             audit: AuditDuty::default(),
             record: Recorded::default(),
             replay: None,

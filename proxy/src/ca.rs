@@ -1,5 +1,5 @@
-//! The sandbox's own certificate authority: a root whose key is gone, one intermediate that is bound to the model
-//! hosts, and a leaf per model host. Made at start, kept in memory alone.
+//! The sandbox's own certificate authority: a root whose key is gone, one intermediate that is bound to the opened
+//! hosts, and a leaf per opened host. Made at start, kept in memory alone.
 //!
 //! Clients do not apply name constraints to a trust anchor alike, hence the intermediate: every client that was tried
 //! refuses a leaf for another name or for an address below it.
@@ -29,7 +29,7 @@ pub struct Authority {
     made: Instant,
 }
 
-/// What signs the leaves of a sandbox, bound to its model hosts. Its key lives as long as this value.
+/// What signs the leaves of a sandbox, bound to its opened hosts. Its key lives as long as this value.
 pub struct Intermediate {
     root_pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -77,7 +77,7 @@ impl Authority {
         self.made.elapsed() < DAY * (VALID_DAYS - 1)
     }
 
-    /// How to answer as a model host.
+    /// How to answer as an opened host.
     pub fn server(&self, host: &HostName) -> Option<Arc<ServerConfig>> {
         self.configs.get(host).map(Arc::clone)
     }
@@ -103,7 +103,7 @@ impl Intermediate {
         &self.root_pem
     }
 
-    /// How to answer as `name`, a host or an address. It signs whatever it is asked to: that clients believe it for model
+    /// How to answer as `name`, a host or an address. It signs whatever it is asked to: that clients believe it for opened
     /// hosts alone is the work of its constraints.
     pub fn server(&self, name: &str, provider: &Arc<CryptoProvider>) -> Result<ServerConfig, Error> {
         let mut leaf = valid(self.made, name);

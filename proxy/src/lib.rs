@@ -1,8 +1,8 @@
 //! The egress proxy beside each agent: names, models, money.
 //!
 //! It runs as its own user in the sandbox's network namespace, where packet rules turn everything to it. It never dials
-//! what the workload dialled: a name is judged by policy, looked up by itself, and its address checked. Only model hosts
-//! are opened; there it holds the policy for requests, the credential and the ledger.
+//! what the workload dialled: a name is judged by policy, looked up by itself, and its address checked. Model hosts are
+//! opened; there it holds the policy for requests, the credential and the ledger. So are hosts that get a secret value.
 //!
 //! | where | what |
 //! |---|---|
@@ -13,6 +13,7 @@
 //! | [`resolve`], [`address`], [`dial`] | our own look-ups and connections |
 //! | [`ca`] | the sandbox's certificates |
 //! | [`model`] | requests to models |
+//! | [`inject`] | hosts that get values which the workload holds placeholders for |
 //! | [`account`], [`rate`], [`log`], [`audit`] | money and record |
 //! | [`redirect`], [`waits`] | are the packet rules still there; how long things take |
 //! | [`selftest`] | the threat list, tried from inside |
@@ -30,6 +31,7 @@ pub mod dns;
 mod fixture;
 pub mod hello;
 pub mod http80;
+pub mod inject;
 pub mod listen;
 pub mod log;
 pub mod model;

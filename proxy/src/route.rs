@@ -11,6 +11,7 @@ use assay_core::{
     id::RunId,
     phase::EgressPhase,
     price::{ModelPrice, ModelSlug},
+    secret::Injection,
     upstream::Upstream,
 };
 
@@ -25,6 +26,7 @@ pub struct Policy {
     upstreams: Vec<Arc<Upstream>>,
     prices: BTreeMap<ModelSlug, ModelPrice>,
     deny_ech: BTreeSet<HostPattern>,
+    injections: BTreeMap<HostName, Arc<[Injection]>>,
     /// Sent upstream as the user's name.
     pub run: RunId,
 }
@@ -34,6 +36,8 @@ pub struct Policy {
 pub enum Route {
     /// Opened: a model host.
     Open(Arc<Upstream>),
+    /// Opened: a host that gets values which the workload holds placeholders for.
+    Inject(Arc<[Injection]>),
     /// Passed through unopened.
     Splice,
 }
@@ -51,6 +55,7 @@ impl Policy {
             upstreams: assignment.upstreams.iter().cloned().map(Arc::new).collect(),
             prices: assignment.prices.clone(),
             deny_ech: assignment.deny_ech.clone(),
+            injections: by_host(&assignment.injections),
             run: assignment.run,
         }
     }
@@ -70,6 +75,11 @@ impl Policy {
         &self.upstreams
     }
 
+    /// Every host that gets values which the workload holds placeholders for.
+    pub fn injected(&self) -> impl Iterator<Item = (&HostName, &Arc<[Injection]>)> {
+        self.injections.iter()
+    }
+
     /// The model hosts that a phase may call.
     pub fn model_hosts(&self, phase: EgressPhase) -> impl Iterator<Item = &Arc<Upstream>> {
         let models = self.purse(phase).map(|purse| &purse.models);
@@ -87,7 +97,11 @@ impl Policy {
         {
             return Ok(Route::Open(Arc::clone(upstream)));
         }
-        self.http(stage, host).map(|()| Route::Splice)
+        self.http(stage, host)?;
+        Ok(match self.injections.get(host) {
+            Some(injections) => Route::Inject(Arc::clone(injections)),
+            None => Route::Splice,
+        })
     }
 
     /// Is a connection to `host` refused that hides the name it means? The stricter of two patterns holds.
@@ -114,6 +128,18 @@ impl Policy {
     }
 }
 
+fn by_host(injections: &[Injection]) -> BTreeMap<HostName, Arc<[Injection]>> {
+    let mut hosts: BTreeMap<HostName, Vec<Injection>> = BTreeMap::new();
+    for injection in injections {
+        let of_host = hosts.entry(injection.host.clone()).or_default();
+        of_host.push(injection.clone());
+    }
+    hosts
+        .into_iter()
+        .map(|(host, injections)| (host, injections.into()))
+        .collect()
+}
+
 fn serves_any(upstream: &Upstream, models: &BTreeSet<ModelSlug>) -> bool {
     models.iter().any(|model| upstream.models.contains(model))
 }
@@ -121,7 +147,7 @@ fn serves_any(upstream: &Upstream, models: &BTreeSet<ModelSlug>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use crate::{fixture, inject};
 
     fn host(text: &str) -> HostName {
         text.parse().unwrap()
@@ -155,6 +181,19 @@ mod tests {
         );
         assert_eq!(
             policy.name(EgressPhase::Build, &host("pypi.org")),
+            Err("host_not_allowed")
+        );
+    }
+
+    #[test]
+    fn a_host_with_a_secret_is_opened_where_it_may_be_reached_and_only_there() {
+        let mut assignment = fixture::assignment();
+        assignment.injections = vec![inject::example("pypi.org")];
+        let policy = Policy::new(&assignment);
+        let setup = policy.tls(EgressPhase::Setup, &host("pypi.org"));
+        assert!(matches!(setup, Ok(Route::Inject(injections)) if injections.len() == 1));
+        assert_eq!(
+            policy.tls(EgressPhase::Agent, &host("pypi.org")),
             Err("host_not_allowed")
         );
     }

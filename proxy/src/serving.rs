@@ -22,6 +22,7 @@ use crate::{
     audit::{Audit, Event, Kind},
     ca::{self, Authority},
     dns::Families,
+    inject::Guarded,
     log::Log,
     model::{
         recorder::Recorder,
@@ -51,10 +52,12 @@ pub struct Serving {
     pub resolver: Resolver,
     /// Which families have a route.
     pub families: Families,
-    /// Certificates of the model hosts.
+    /// Certificates of the opened hosts.
     pub authority: Authority,
     /// Connections to the model services.
     pub services: Services,
+    /// Connections to the hosts that get secret values.
+    pub guarded: Guarded,
     /// Records model calls, where the policy consents.
     pub recorder: Option<Arc<Recorder>>,
     /// Answers model calls, where no service is to be dialled.
@@ -99,18 +102,19 @@ impl Serving {
         boot_id: String,
     ) -> Result<Self, Error> {
         let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let hosts: Vec<HostName> = assignment
-            .upstreams
-            .iter()
-            .map(|upstream| upstream.host.clone())
-            .collect();
+        let policy = Policy::new(assignment);
+        let models = assignment.upstreams.iter().map(|upstream| &upstream.host);
+        let hosts: Vec<HostName> = models.cloned().collect();
+        let injected = policy.injected().map(|(host, _)| host.clone());
+        let opened: Vec<HostName> = hosts.iter().cloned().chain(injected).collect();
         let services = Services::new(assignment, &provider)?;
         let recorder = files.recording.map(|file| {
             let secrets = hosts.iter().map(|host| services.secrets(host)).collect();
             Arc::new(Recorder::new(file, secrets, Arc::clone(clock)))
         });
         let serving = Self {
-            policy: Policy::new(assignment),
+            guarded: Guarded::new(assignment, &policy, &provider)?,
+            policy,
             phases: Phases::new(assignment.phase),
             account: Arc::new(Account::open(
                 &assignment.purses,
@@ -124,7 +128,7 @@ impl Serving {
                 families,
             ),
             families,
-            authority: Authority::new(&hosts, clock.now(), &provider)?,
+            authority: Authority::new(&opened, clock.now(), &provider)?,
             services,
             recorder,
             replay: assignment

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use assay_core::{egress::HostName, trust, upstream::Upstream};
+use assay_core::{egress::HostName, trust};
 use bytes::{Buf as _, Bytes};
 use rustls::AlertDescription;
 use tokio::{
@@ -16,11 +16,12 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     audit::{Event, Kind},
     hello::{self, Hello},
+    inject,
     model::api::{self, Entrance},
     orig_dst,
     phase::Flow,
@@ -65,21 +66,30 @@ pub async fn handle(serving: Arc<Serving>, flow: Arc<Flow>, mut stream: TcpStrea
         }
         Ok(Route::Open(upstream)) => {
             let event = deny("handshake_failed").host(&name);
-            open(serving, flow, upstream, (stream, bytes), event).await;
+            if let Some(stream) = open(&serving, &flow, &name, (stream, bytes), event).await {
+                api::serve(serving, flow, Entrance::Opened(upstream), stream).await;
+            }
+        }
+        Ok(Route::Inject(injections)) => {
+            let event = deny("handshake_failed").host(&name);
+            if let Some(stream) = open(&serving, &flow, &name, (stream, bytes), event).await {
+                inject::serve(serving, flow, (name, injections), stream).await;
+            }
         }
     }
 }
 
-/// Answers as the model host.
+/// Answers as this host. `None` when the handshake came to nothing, which is then in the audit.
 async fn open(
-    serving: Arc<Serving>,
-    flow: Arc<Flow>,
-    upstream: Arc<Upstream>,
+    serving: &Serving,
+    flow: &Flow,
+    host: &HostName,
     client: (TcpStream, Vec<u8>),
     failed: Event,
-) {
-    let Some(config) = serving.authority.server(&upstream.host) else {
-        return serving.audit.write(failed.reason("no_certificate"));
+) -> Option<TlsStream<Replayed>> {
+    let Some(config) = serving.authority.server(host) else {
+        serving.audit.write(failed.reason("no_certificate"));
+        return None;
     };
     let replayed = Replayed {
         first: client.1.into(),
@@ -89,21 +99,20 @@ async fn open(
     let handshake = serving.waits.measure(Wait::Handshake, handshake);
     let stream = tokio::select! {
         biased;
-        () = flow.cut() => return,
+        () = flow.cut() => return None,
         // cancel-safe: the connection is dropped when the flow is cut.
         stream = handshake => stream,
     };
-    match stream {
-        Ok(Ok(stream)) => {
-            serving.audit.write(failed.allowed("opened"));
-            api::serve(serving, flow, Entrance::Opened(upstream), stream).await;
-        }
-        Ok(Err(error)) => serving.audit.write(match distrust(&error) {
-            Some(reason) => failed.reason(reason).advice(trust::advice()),
-            None => failed,
-        }),
-        Err(_) => serving.audit.write(failed.reason("handshake_timeout")),
-    }
+    let (event, stream) = match stream {
+        Ok(Ok(stream)) => (failed.allowed("opened"), Some(stream)),
+        Ok(Err(error)) => match distrust(&error) {
+            Some(reason) => (failed.reason(reason).advice(trust::advice()), None),
+            None => (failed, None),
+        },
+        Err(_) => (failed.reason("handshake_timeout"), None),
+    };
+    serving.audit.write(event);
+    stream
 }
 
 /// The commonest fault of an image: a client that does not know our root. Some say so with an alert, each library with

@@ -9,6 +9,8 @@ mod control;
 mod model;
 #[path = "sandbox/recorded.rs"]
 mod recorded;
+#[path = "sandbox/secrets.rs"]
+mod secrets;
 #[path = "sandbox/service.rs"]
 mod service;
 #[path = "sandbox/shapes.rs"]

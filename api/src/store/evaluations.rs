@@ -100,13 +100,14 @@ pub struct Ended {
     pub cost_pico: i64,
 }
 
-/// Moves the counters; the last run sets `finished_at`.
+/// Moves the counters; the last run sets `finished_at`, and nobody needs the secret values any more.
 pub async fn add(conn: &mut PgConnection, id: Uuid, ended: Ended) -> Result<(), Error> {
     sqlx::query!(
         "UPDATE evaluations
          SET finished = finished + $2, graded = graded + $3, score_sum = score_sum + $4,
              cost_pico = cost_pico + $5::bigint,
-             finished_at = CASE WHEN finished + $2 = total THEN now() ELSE finished_at END
+             finished_at = CASE WHEN finished + $2 = total THEN now() ELSE finished_at END,
+             secrets_sealed = CASE WHEN finished + $2 < total THEN secrets_sealed END
          WHERE id = $1",
         id,
         ended.runs,

@@ -28,6 +28,8 @@ pub struct Submission {
     pub prices: PriceTable,
     /// Named values of templates.
     pub values: serde_json::Value,
+    /// Sealed secret values, where there are any.
+    pub secrets_sealed: Option<Vec<u8>>,
     /// Which workers may take the runs.
     pub class: String,
     /// 0 to 9, lower is sooner.
@@ -91,8 +93,8 @@ async fn insert_evaluation(conn: &mut PgConnection, new: &Submission) -> Result<
     .await?;
     sqlx::query!(
         r#"INSERT INTO evaluations (id, tenant, agent, task_set, policy, prices, "values", class, band, repeats,
-                                    idempotency_key, request_digest, total)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"#,
+                                    idempotency_key, request_digest, total, secrets_sealed)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"#,
         new.id.0,
         new.tenant.0,
         new.agent.0,
@@ -106,6 +108,7 @@ async fn insert_evaluation(conn: &mut PgConnection, new: &Submission) -> Result<
         new.idempotency_key,
         new.request_digest,
         i32::try_from(new.runs.len()).unwrap_or(i32::MAX),
+        new.secrets_sealed,
     )
     .execute(conn)
     .await?;

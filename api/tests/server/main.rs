@@ -20,6 +20,7 @@ mod postgres;
 mod queue;
 mod registration;
 mod retry;
+mod secrets;
 mod spans;
 mod stage;
 mod tokens;

@@ -312,6 +312,7 @@ impl Stage {
             class: "1".to_owned(),
             priority: 5,
             values: BTreeMap::new(),
+            secrets: BTreeMap::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use assay_core::{agent::Contract, id::RunId, money::PicoUsd, price::ModelSlug};
+use assay_core::{agent::Contract, egress::HostName, id::RunId, money::PicoUsd, price::ModelSlug};
 use clap::{ArgGroup, Args};
 
 /// `run`.
@@ -41,6 +41,10 @@ pub struct SubmitArgs {
     /// A value for a `${NAME}` template of the tasks
     #[arg(long = "value", value_name = "NAME=VALUE", value_parser = super::key_value)]
     pub values: Vec<(String, String)>,
+    /// A value that no sandbox gets, read from the environment variable NAME: tasks see a placeholder under this name, which
+    /// is replaced in this header (`authorization`) of requests to this host
+    #[arg(long = "secret", value_name = "NAME@HOST[/HEADER]", value_parser = SecretChoice::parse)]
+    pub secrets: Vec<SecretChoice>,
     /// Names this submission: the same key twice makes one evaluation
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
@@ -68,6 +72,32 @@ impl PolicyArgs {
     /// Does the command line say anything of it?
     pub fn is_given(&self) -> bool {
         self.policy.is_some() || !self.models.is_empty() || self.budget.is_some() || self.timeout.is_some()
+    }
+}
+
+/// Where a secret value comes from and where it may go. The value itself never stands on a command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretChoice {
+    /// The name, in templates and in our own environment.
+    pub name: String,
+    /// The only host that gets it.
+    pub host: HostName,
+    /// The only header that it is put into.
+    pub header: String,
+}
+
+impl SecretChoice {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (name, place) = text
+            .split_once('@')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or("want NAME@HOST or NAME@HOST/HEADER")?;
+        let (host, header) = place.split_once('/').unwrap_or((place, "authorization"));
+        Ok(Self {
+            name: name.to_owned(),
+            host: host.parse().map_err(|error| format!("{host}: {error}"))?,
+            header: header.to_ascii_lowercase(),
+        })
     }
 }
 

@@ -1,19 +1,24 @@
 //! `run`, `submit` and `watch`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use assay_core::{
     agent::{Contract, Manifest},
     digest::Digest,
     id::EvaluationId,
     policy::Policy,
+    secret::SecretValue,
+    upstream::Secret,
     wire::people::{Agent, Evaluation, NewAgent, NewEvaluation, NewTask, Run, RunState},
 };
 
 use super::{Context, list, replay::Origin};
 use crate::{
     api::Api,
-    args::{AgentChoice, SubmitArgs},
+    args::{AgentChoice, SecretChoice, SubmitArgs},
     bundle,
     error::Error,
     follow, policy, tables,
@@ -117,6 +122,7 @@ async fn from_args(context: &Context, api: &Api, args: &SubmitArgs) -> Result<Ev
         class: args.class.clone(),
         priority: args.priority,
         values: args.values.iter().cloned().collect(),
+        secrets: secrets(&args.secrets)?,
         ..evaluation(&agent, tasks, policy)
     };
     let key = match &args.idempotency_key {
@@ -124,6 +130,26 @@ async fn from_args(context: &Context, api: &Api, args: &SubmitArgs) -> Result<Ev
         None => random_key()?,
     };
     api.submit(&evaluation, &key).await
+}
+
+/// Reads each value from the environment.
+fn secrets(choices: &[SecretChoice]) -> Result<BTreeMap<String, SecretValue>, Error> {
+    let read = |choice: &SecretChoice| {
+        let SecretChoice { name, host, header } = choice;
+        let value = std::env::var_os(name).and_then(|value| value.into_string().ok());
+        let missing = || Error::Usage(format!("--secret {name}: no such environment variable"));
+        let value = value.ok_or_else(missing)?;
+        let secret = SecretValue {
+            value: Secret::new(value),
+            host: host.clone(),
+            header: header.clone(),
+        };
+        secret
+            .check()
+            .map_err(|error| Error::Usage(format!("--secret {name}: {error}")))?;
+        Ok((name.clone(), secret))
+    };
+    choices.iter().map(read).collect()
 }
 
 /// An evaluation with nothing but agent, tasks and policy.
@@ -136,7 +162,8 @@ pub(super) fn evaluation(agent: &Agent, tasks: Vec<Digest>, policy: Policy) -> N
         repeats: 1,
         class: "1".to_owned(),
         priority: 5,
-        values: std::collections::BTreeMap::new(),
+        values: BTreeMap::new(),
+        secrets: BTreeMap::new(),
     }
 }
 

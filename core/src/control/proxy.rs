@@ -34,6 +34,7 @@ use crate::{
     policy::{AuditDuty, Recorded},
     price::{ModelPrice, ModelSlug},
     recording,
+    secret::Injection,
     upstream::{Secret, Upstream},
 };
 
@@ -76,6 +77,9 @@ pub struct ProxyAssignment {
     /// Hosts whose connections are refused when their hello carries an encrypted one.
     #[serde(default)]
     pub deny_ech: BTreeSet<HostPattern>,
+    /// Values that the workload holds placeholders for.
+    #[serde(default)]
+    pub injections: Vec<Injection>,
     /// What happens when the audit cannot be written.
     #[serde(default)]
     pub audit: AuditDuty,

@@ -36,6 +36,7 @@ use crate::{
     money::PicoUsd,
     phase::Phase,
     policy::Policy,
+    secret::SecretValue,
 };
 
 /// One page of a listing.
@@ -171,6 +172,9 @@ pub struct NewEvaluation {
     /// Named values for `${VAR}` templates of the tasks.
     #[serde(default)]
     pub values: BTreeMap<String, String>,
+    /// Named values that no sandbox gets: it holds a placeholder, which the proxy replaces for one host and header.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, SecretValue>,
 }
 
 fn one() -> u32 {

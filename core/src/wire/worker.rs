@@ -31,6 +31,7 @@ use crate::{
     phase::Phase,
     policy::Policy,
     price::PriceTable,
+    secret::SecretValue,
     upstream::{Secret, Upstream},
 };
 
@@ -122,6 +123,9 @@ pub struct Assignment {
     pub prices: PriceTable,
     /// The evaluation's named values for `${VAR}` templates.
     pub values: BTreeMap<String, String>,
+    /// Those that no sandbox gets.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, SecretValue>,
     /// Seed of the sandbox's key pair, 64 hexadecimal digits.
     pub seed: Secret,
     /// The recording that model calls are answered from, where the policy names one. No archive: JSON lines.

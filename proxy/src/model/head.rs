@@ -7,12 +7,19 @@ use super::{refusal::Refusal, spec::Api};
 
 /// Origin form without a query.
 pub fn check_form(parts: &Parts) -> Result<(), Refusal> {
-    let odd = |code, message: &str| Err(Refusal::policy(code, message));
-    if parts.uri.authority().is_some() || parts.method == Method::CONNECT {
-        return odd("form_not_allowed", "Only requests with a plain path are allowed.");
-    }
+    check_origin_form(parts)?;
     if parts.uri.query().is_some_and(|query| !is_needless(parts, query)) {
-        return odd("query_not_allowed", "No query is allowed in the path.");
+        let message = "No query is allowed in the path.";
+        return Err(Refusal::policy("query_not_allowed", message));
+    }
+    Ok(())
+}
+
+/// A path, and no host in it.
+pub fn check_origin_form(parts: &Parts) -> Result<(), Refusal> {
+    if parts.uri.authority().is_some() || parts.method == Method::CONNECT {
+        let message = "Only requests with a plain path are allowed.";
+        return Err(Refusal::policy("form_not_allowed", message));
     }
     Ok(())
 }

@@ -23,16 +23,12 @@ pub struct Scrubber<'a> {
 impl Secrets {
     /// Every form of a credential; none of an empty one.
     pub fn of(credential: &str) -> Self {
-        let mut forms = vec![credential.as_bytes().to_vec()];
-        forms.push(
-            utf8_percent_encode(credential, UNRESERVED)
-                .to_string()
-                .into_bytes(),
-        );
-        if credential.len() >= LEAST_FOR_BASE64 {
-            forms.extend((0..3).flat_map(|skipped| base64(credential, skipped)));
-        }
-        forms.retain(|form| !form.is_empty());
+        Self::of_all([credential])
+    }
+
+    /// Every form of several.
+    pub fn of_all<'c>(credentials: impl IntoIterator<Item = &'c str>) -> Self {
+        let mut forms: Vec<Vec<u8>> = credentials.into_iter().flat_map(forms).collect();
         forms.sort();
         forms.dedup();
         Self(forms.iter().map(|form| Finder::new(form).into_owned()).collect())
@@ -99,6 +95,16 @@ impl<'a> Scrubber<'a> {
     pub fn finish(&mut self) -> Bytes {
         self.held.split().freeze()
     }
+}
+
+fn forms(credential: &str) -> Vec<Vec<u8>> {
+    let escaped = utf8_percent_encode(credential, UNRESERVED).to_string();
+    let mut forms = vec![credential.as_bytes().to_vec(), escaped.into_bytes()];
+    if credential.len() >= LEAST_FOR_BASE64 {
+        forms.extend((0..3).flat_map(|skipped| base64(credential, skipped)));
+    }
+    forms.retain(|form| !form.is_empty());
+    forms
 }
 
 /// The base64 of a text that follows `skipped` unknown bytes, in both alphabets, without the characters that depend on

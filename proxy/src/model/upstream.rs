@@ -14,8 +14,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
     pool::{Connection, Idle},
@@ -101,7 +101,8 @@ impl Services {
         {
             return Ok(connection);
         }
-        let connected = self.connect(resolver, upstream);
+        // Seldom needed and large: in a box it does not weigh on every call.
+        let connected = Box::pin(self.connect(resolver, upstream));
         waits.measure(Wait::ModelConnect, connected).await
     }
 
@@ -130,24 +131,15 @@ impl Services {
             })?,
             None => dial::host(resolver, host, HTTPS).await?,
         };
-        let handshake = |source| Error::Handshake {
-            host: host.clone(),
-            source,
-        };
-        let address = stream.peer_addr().map_err(handshake)?;
         let service = self
             .0
             .get(host)
             .ok_or(dial::Error::Resolve(resolve::Error::NoAddress))?;
-        let name = ServerName::try_from(host.to_string())
-            .map_err(|error| handshake(std::io::Error::other(error)))?;
-        let tls = timeout(
-            PATIENCE,
-            TlsConnector::from(Arc::clone(&service.tls)).connect(name, stream),
-        )
-        .await
-        .map_err(|elapsed| handshake(elapsed.into()))?
-        .map_err(handshake)?;
+        let tls = secure(&service.tls, host, stream).await?;
+        let address = tls.get_ref().0.peer_addr().map_err(|source| Error::Handshake {
+            host: host.clone(),
+            source,
+        })?;
         let (sender, connection) = http1::handshake(TokioIo::new(tls)).await.map_err(Error::Http)?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -156,6 +148,25 @@ impl Services {
         });
         Ok(Connection::new(address, sender))
     }
+}
+
+/// Speaks TLS with `host` over a connection, within a deadline.
+pub async fn secure(
+    tls: &Arc<ClientConfig>,
+    host: &HostName,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, Error> {
+    let failed = |source| Error::Handshake {
+        host: host.clone(),
+        source,
+    };
+    let name =
+        ServerName::try_from(host.to_string()).map_err(|error| failed(std::io::Error::other(error)))?;
+    let handshake = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
+    timeout(PATIENCE, handshake)
+        .await
+        .map_err(|elapsed| failed(elapsed.into()))?
+        .map_err(failed)
 }
 
 /// A call that goes out: our headers only.
@@ -210,7 +221,8 @@ fn request(upstream: &Upstream, method: Method, path: &str, body: Bytes) -> Resu
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
-fn config<'a>(
+/// Trusts the public roots and these, and speaks HTTP/1.1.
+pub fn config<'a>(
     host: &HostName,
     extra: impl Iterator<Item = &'a String>,
     provider: &Arc<CryptoProvider>,

@@ -9,11 +9,12 @@ use std::{
 use assay_core::{
     agent::{Contract, Manifest},
     archive::{self, Caps, Files},
+    secret,
     task::{
         Task,
         plan::{Circumstances, Plan, Unplannable},
     },
-    wire::worker::Archive,
+    wire::worker::{Archive, Assignment},
 };
 use assay_engine::Engine;
 
@@ -39,10 +40,13 @@ impl<E: Engine> Driver<E> {
         }
         let unusable = |message: String| Evidence::Unusable(Part::Task, message);
         let task = Task::read(&files, &task.name).map_err(|error| unusable(error.to_string()))?;
+        let Assignment {
+            run, values, secrets, ..
+        } = &self.assignment;
         let given = Circumstances {
             contract: self.assignment.contract,
             policy: &self.assignment.policy,
-            values: &self.assignment.values,
+            values: &secret::visible(*run, values, secrets),
             settings: &self.site.limits,
         };
         let plan = Plan::of(&task, &given).map_err(|error| match error {

@@ -19,6 +19,7 @@ use assay_core::{
     phase::EgressPhase,
     price::ModelSlug,
     recording::Source,
+    secret::Injection,
     task::plan::{Mode, Plan, StepPlan},
     upstream::{Secret, Upstream},
     wire::worker::Assignment,
@@ -116,6 +117,7 @@ impl Ingredients<'_> {
                 fixed_addresses: BTreeMap::new(),
                 extra_roots_pem: None,
                 deny_ech: self.assignment.policy.deny_ech(),
+                injections: self.injections(place),
                 audit: self.assignment.policy.audit,
                 record: self.assignment.policy.record,
                 replay: self.assignment.replay.as_ref().map(|replay| Source {
@@ -131,6 +133,18 @@ impl Ingredients<'_> {
                 max_pids: self.plan.limits.pids.saturating_sub(RESERVED_PIDS).max(16),
             },
         })
+    }
+
+    /// A build gets nothing secret: what it writes is kept for other runs.
+    fn injections(&self, place: Place) -> Vec<Injection> {
+        let Assignment { run, secrets, .. } = self.assignment;
+        match place {
+            Place::Build => Vec::new(),
+            Place::Main | Place::Verifier(_) => secrets
+                .iter()
+                .map(|(name, secret)| secret.injection(*run, name))
+                .collect(),
+        }
     }
 
     /// Nobody is called in a replay, so no credential is handed over.

@@ -131,6 +131,7 @@ impl World {
                 models: BTreeMap::new(),
             },
             values: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             seed: Secret::new("07".repeat(32)),
             replay: None,
             adopted: None,

@@ -112,6 +112,7 @@ impl Installation {
             class: "1".to_owned(),
             priority: 5,
             values: std::collections::BTreeMap::new(),
+            secrets: std::collections::BTreeMap::new(),
         };
         let key = assay_cli::up::objects::random_hex(16)?;
         self.api.submit(&new, &key).await

@@ -129,6 +129,7 @@ async fn submit(kit: &Installation, order: Order, round: &str) -> anyhow::Result
         class: "1".to_owned(),
         priority: 5,
         values: BTreeMap::new(),
+        secrets: BTreeMap::new(),
     };
     let evaluation = kit.api.submit(&new, &format!("{round}-{}", order.cell)).await?;
     let runs = kit.api.runs(evaluation.id).await?;

@@ -18,6 +18,7 @@ use crate::{
     objects,
     refusal::Refusal,
     routes::task_sets,
+    secrets,
     store::{
         self,
         submit::{NewRun, Submission},
@@ -130,16 +131,19 @@ async fn check(app: &App, tenant: TenantId, new: NewEvaluation) -> Result<Submis
     };
     let tasks = task_sets::known(app, tenant, &tasks).await?;
     check_values(&new, &tasks)?;
+    let id = EvaluationId(app.id()?);
+    let secrets_sealed = secrets::sealed(app, id, &new)?;
     let runs = runs(app, &new.policy, &tasks, new.repeats)?;
     let values = serde_json::to_value(&new.values).map_err(|error| Refusal::invalid(error.to_string()))?;
     Ok(Submission {
-        id: EvaluationId(app.id()?),
+        id,
         tenant,
         agent: new.agent,
         task_set: new.task_set,
         policy: new.policy,
         prices,
         values,
+        secrets_sealed,
         class: new.class,
         band: new.priority,
         repeats: new.repeats,
@@ -174,9 +178,12 @@ fn check_values(new: &NewEvaluation, tasks: &[Brief]) -> Result<(), Refusal> {
         if let Some(name) = task
             .needs_values
             .iter()
-            .find(|name| !new.values.contains_key(*name))
+            .find(|name| !new.values.contains_key(*name) && !new.secrets.contains_key(*name))
         {
-            let detail = format!("task {} needs the value {name}; give it in `values`", task.name);
+            let detail = format!(
+                "task {} needs the value {name}; give it in `values` or `secrets`",
+                task.name
+            );
             return Err(Refusal::new(Code::ValueMissing, detail));
         }
     }

@@ -1,5 +1,7 @@
 //! `POST /v1/workers/{id}/claim`: adopts first, then takes new runs.
 
+use std::collections::BTreeMap;
+
 use assay_core::{
     digest::{Digest, hex},
     id::{AttemptId, TenantId, WorkerId},
@@ -14,6 +16,7 @@ use crate::{
     extract::{Id, Json, WorkerKey},
     objects::{self, Side},
     refusal::Refusal,
+    secrets,
     store::{
         self,
         queue::{
@@ -98,7 +101,7 @@ async fn take(
             .map(|funded| {
                 let (id, mut seed) = (AttemptId(app.id()?), [0; 32]);
                 getrandom::fill(&mut seed)?;
-                let seed_sealed = app.seal.seal(id, &seed)?;
+                let seed_sealed = app.seal.seal(id.0, &seed)?;
                 Ok(NewAttempt {
                     id,
                     funded,
@@ -118,7 +121,11 @@ async fn take(
 }
 
 async fn complete(app: &App, bare: Bare, is_adopted: bool, side: Side) -> Result<Assignment, Refusal> {
-    let seed = app.seal.open(bare.attempt, &bare.seed_sealed)?;
+    let seed = app.seal.open(bare.attempt.0, &bare.seed_sealed)?;
+    let secrets = match &bare.secrets_sealed {
+        Some(sealed) => secrets::open(app, bare.evaluation, sealed)?,
+        None => BTreeMap::new(),
+    };
     let archive = async |stored: Stored| -> Result<Archive, Refusal> {
         let key = objects::archive(bare.tenant, stored.digest);
         Ok(Archive {
@@ -154,6 +161,7 @@ async fn complete(app: &App, bare: Bare, is_adopted: bool, side: Side) -> Result
         verifier_budget: bare.verifier_budget,
         prices: bare.prices,
         values: bare.values,
+        secrets,
         seed: Secret::new(hex(&seed)),
         adopted: is_adopted.then_some(bare.progress),
     })

@@ -61,6 +61,8 @@ pub struct Bare {
     pub prices: PriceTable,
     /// Named values.
     pub values: BTreeMap<String, String>,
+    /// Sealed secret values, where there are any.
+    pub secrets_sealed: Option<Vec<u8>>,
     /// The sealed seed.
     pub seed_sealed: Vec<u8>,
     /// How far it is.
@@ -72,7 +74,7 @@ pub async fn read(pool: &PgPool, attempts: &[AttemptId]) -> Result<Vec<Bare>, Er
     let ids: Vec<Uuid> = attempts.iter().map(|attempt| attempt.0).collect();
     let rows = sqlx::query!(
         r#"SELECT a.id, a.run, a.tenant, a.number, a.fence, a.deadline, a.budget_pico, a.verifier_budget_pico,
-                  a.seed_sealed, a.progress, a.last_seq, e.id AS evaluation, e.prices, e."values", p.body,
+                  a.seed_sealed, a.progress, a.last_seq, e.id AS evaluation, e.prices, e."values", e.secrets_sealed, p.body,
                   g.contract, g.digest AS agent_digest, g.name AS agent_name, g.size_bytes AS agent_size,
                   t.digest AS task_digest, t.name AS task_name, t.size_bytes AS task_size
            FROM attempts a
@@ -119,6 +121,7 @@ pub async fn read(pool: &PgPool, attempts: &[AttemptId]) -> Result<Vec<Bare>, Er
                 verifier_budget: PicoUsd::from_i64(row.verifier_budget_pico),
                 prices: json("evaluations.prices", row.prices)?,
                 values: json("evaluations.values", row.values)?,
+                secrets_sealed: row.secrets_sealed,
                 seed_sealed: row.seed_sealed,
                 progress,
             })
