@@ -3,7 +3,7 @@
 SANDBOX_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test cluster-test clients bench bench-proxy fuzz lint sandbox
+.PHONY: help demo test cluster-test clients bench bench-proxy fuzz soak lint sandbox
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 14
@@ -29,6 +29,11 @@ bench-proxy: ## Measure the proxy beside nginx, haproxy, mitmproxy and LiteLLM; 
 SECONDS ?= 60
 fuzz: ## Feed the proxy's parsers with mutated bytes, SECONDS for each
 	ASSAY_FUZZ_SECONDS=$(SECONDS) cargo test -p assay-proxy --test fuzz -- --show-output
+
+MINUTES ?= 60
+soak: sandbox ## Let connections come and go at a proxy for MINUTES; its memory must stay flat (root)
+	ASSAY_CHURN_SECONDS=$$(($(MINUTES) * 60)) ASSAY_SANDBOX_BIN=$(realpath $(TARGET_DIR))/$(SANDBOX_TARGET)/sandbox \
+	  cargo test --workspace --test threats -- --show-output j1_memory_stays_flat
 
 lint: ## Formatting, lints and documentation, warnings as errors
 	cargo fmt --check

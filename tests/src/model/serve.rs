@@ -146,6 +146,8 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                // As services do: the pieces of a stream wait for no acknowledgement.
+                drop(stream.set_nodelay(true));
                 tokio::spawn(connection(stream, acceptor.clone(), Arc::clone(&shared)));
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -337,4 +339,5 @@ fn json_answer(status: StatusCode, body: &Value) -> Response<Body> {
     response
 }
 
-const MOST_BYTES: usize = 16 << 20;
+/// Far more than the proxy lets through.
+const MOST_BYTES: usize = 64 << 20;

@@ -1,10 +1,11 @@
 //! Group C: names, DNS, and addresses that must not be reached on somebody's behalf.
 
-use assay_tests::stage::{Outcome, Transport};
+use assay_core::phase::EgressPhase;
+use assay_tests::stage::{Outcome, Transport, Walls};
 
 use crate::scene::{
     ALLOWED, EVIL, EVIL_V6, GUARDED, METADATA, METADATA_V6, OPEN, PRIVATE, attack, attack_as, audited, both,
-    through,
+    fresh, through,
 };
 
 /// Nothing of a question left the sandbox.
@@ -245,7 +246,16 @@ fn c11_of_our_own_ports_only_health_trust_and_usage_answer() {
             asked.text
         );
     }
-    assert!(stage.ledger().is_ok(), "the control plane's own call works");
+    // The wall is the signature: whoever has stolen one gets an answer to this one request, and once.
+    let stolen = stage.stolen_signature("GET", "/v1/ledger", b"").unwrap();
+    for (path, status) in [("/v1/log", "401"), ("/v1/ledger", "200"), ("/v1/ledger", "401")] {
+        let asked = attack(&stage, "web.ask_port", &["15090", "GET", path, &stolen]);
+        assert!(
+            asked.text.ends_with(&format!("{path} {status}\n")),
+            "{}",
+            asked.text
+        );
+    }
 }
 
 #[test]
@@ -260,8 +270,35 @@ fn c12_the_phase_cannot_be_switched_from_inside() {
         let forged = attack(&stage, "web.ask_port", &["15090", "POST", "/v1/phase", header]);
         assert!(forged.text.ends_with("401\n"), "{}", forged.text);
     }
-    let health = stage.proxy_answer().unwrap();
-    assert_eq!(health.phase, assay_core::phase::EgressPhase::Agent);
+    assert_eq!(stage.proxy_answer().unwrap().phase, EgressPhase::Agent);
+}
+
+#[test]
+fn c12_with_a_stolen_signature_the_same_attack_switches_the_phase_once() {
+    let Some(stage) = fresh(Walls::ALL, |_| {}) else {
+        return;
+    };
+    let looser = r#"{"generation":7,"phase":"setup","step":0}"#;
+    let tighter = r#"{"generation":8,"phase":"verify","step":0}"#;
+    let signature = stage
+        .stolen_signature("POST", "/v1/phase", looser.as_bytes())
+        .unwrap();
+    let switch = |body| {
+        attack(
+            &stage,
+            "web.ask_port",
+            &["15090", "POST", "/v1/phase", &signature, body],
+        )
+    };
+    assert!(switch(looser).text.ends_with("200\n"), "the attack is a real one");
+    assert_eq!(stage.proxy_answer().unwrap().phase, EgressPhase::Setup);
+    for body in [looser, tighter] {
+        assert!(
+            switch(body).text.ends_with("401\n"),
+            "neither again nor for another phase"
+        );
+    }
+    assert_eq!(stage.proxy_answer().unwrap().phase, EgressPhase::Setup);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::scene::{GUARDED, attack, audited, both, fresh, through};
 use assay_core::policy::Recorded;
 use assay_tests::stage::{Walls, address::IMPOSTOR};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 const CREDENTIAL: &str = "sk-stage-real-credential";
 
@@ -27,6 +28,10 @@ fn i5_the_credential_is_in_no_file_variable_log_or_audit() {
     let Some(stage) = GUARDED.take() else { return };
     attack(&stage, "web.model_call", &["1"]);
     let search = "env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'; ls -R /assay /run/secrets 2>/dev/null";
+    // The search finds what is there: a value that only the environment of its own process holds.
+    let planted = [("PLANTED".to_owned(), CREDENTIAL.to_owned())].into();
+    let found = stage.told(&planted, None, &["sh", "-c", search]).unwrap();
+    assert!(found.text.contains(CREDENTIAL));
     let inside = stage.attack(None, &["sh", "-c", search]).unwrap();
     assert!(!inside.text.contains(CREDENTIAL) && inside.text.contains("SSL_CERT_FILE"));
     assert!(!stage.log("proxy").contains(CREDENTIAL) && !stage.log("runner").contains(CREDENTIAL));
@@ -66,6 +71,11 @@ fn i5_nothing_that_a_recording_proxy_writes_holds_the_credential() {
         "c3RhZ2UtcmVhbC1jcmVkZW50aW",
     ];
     for form in forms {
+        let shown = ["", "x", "xy"].map(|before| STANDARD.encode(format!("{before}{CREDENTIAL}")));
+        assert!(
+            form == CREDENTIAL || shown.iter().any(|text| text.contains(form)),
+            "{form} is no form of it"
+        );
         assert!(told.iter().all(|text| !text.contains(form)), "{form}");
     }
 }

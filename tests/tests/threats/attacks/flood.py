@@ -1,10 +1,13 @@
 """More than anybody needs: connections, bytes, slowness."""
+import collections
 import resource
 import select
 import socket
 import time
 
-from say import connect, stopped, through
+import tls
+import web
+from say import connect, look_up, stopped, through
 
 
 def connections(address, port, count):
@@ -31,20 +34,6 @@ def connections(address, port, count):
         one.close()
 
 
-def slow_heads(port, seconds):
-    """A request head that comes byte by byte: how long is it waited for?"""
-    start = time.monotonic()
-    try:
-        with connect("127.0.0.1", port, 200) as stream:
-            while time.monotonic() - start < float(seconds):
-                stream.sendall(b"x")
-                if select.select([stream], [], [], 0.5)[0] and not stream.recv(100):
-                    return stopped(f"closed after {time.monotonic() - start:.0f} s")
-        through(f"kept for {seconds} s")
-    except OSError as error:
-        stopped(f"closed after {time.monotonic() - start:.0f} s: {error}")
-
-
 def denials(address, count):
     """Makes the proxy refuse as often as possible."""
     for _ in range(int(count)):
@@ -54,3 +43,83 @@ def denials(address, count):
         except OSError:
             pass
     through(count)
+
+
+def slow_head(address, port, seconds):
+    """A head that comes byte by byte: how long is it waited for?"""
+    start, sent = time.monotonic(), 0
+    try:
+        with connect(address, port, 200) as stream:
+            while time.monotonic() - start < float(seconds):
+                # As much as a slow client sends: never a whole record.
+                stream.sendall(b"\x16\x03\x01\x3f"[sent:sent + 1] or b"x")
+                sent += 1
+                if select.select([stream], [], [], 0.5)[0] and not stream.recv(100):
+                    return stopped(f"closed after {time.monotonic() - start:.0f} s")
+        through(f"kept for {seconds} s")
+    except OSError as error:
+        stopped(f"closed after {time.monotonic() - start:.0f} s: {error}")
+
+
+def churn(rounds):
+    """Everything that a proxy does for a workload, begun and ended again and again; how often each was done as meant."""
+    made = tls.context()
+    opened = lambda name, address=None: tls.opened(name, address, made=made)
+
+    def spliced():
+        with opened("allowed.example") as stream:
+            return b" 200" in tls.get(stream, "allowed.example")[:20]
+
+    def model(body, *marks):
+        with opened(web.MODELS) as stream:
+            stream.sendall(f"POST {web.CHAT} HTTP/1.1\r\nhost: {web.MODELS}\r\ncontent-type: application/json\r\n"
+                           f"connection: close\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
+            said = b""
+            while more := stream.recv(65536):
+                said += more
+            return all(mark in said for mark in marks)
+
+    def aborted():
+        body = web.ask("ASSAY-TOKENS: 200", stream=True)
+        with connect("127.0.0.1", 15088) as stream:
+            stream.sendall("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+                           f"content-length: {len(body)}\r\n\r\n{body}".encode())
+            return stream.recv(10) == b"HTTP/1.1 2"
+
+    def plain():
+        with connect(look_up("allowed.example"), 80) as stream:
+            stream.sendall(b"GET / HTTP/1.1\r\nhost: allowed.example\r\n\r\n")
+            return b" 200" in tls.answer(stream)[:20]
+
+    def half_a_hello():
+        with connect("11.1.0.1", 443) as stream:
+            return stream.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03") > 0
+
+    def refused(act, *arguments):
+        try:
+            act(*arguments)
+            return False
+        except OSError:
+            return True
+
+    acts = {
+        "spliced": spliced,
+        "called": lambda: model(web.ask("hi"), b" 200 ", b"scripted"),
+        "streamed": lambda: model(web.ask("ASSAY-TOKENS: 20", stream=True), b" 200 ", b"[DONE]"),
+        "aborted": aborted,
+        "plain": plain,
+        "half": half_a_hello,
+        "host": lambda: refused(opened, "evil.example", "11.66.0.1"),
+        "name": lambda: refused(look_up, f"{time.monotonic_ns()}.evil.example"),
+        "model": lambda: model(json_of("x" * 200_000), b" 403 ", b"model_not_allowed"),
+        "bytes": lambda: model("{" * 1000, b" 403 ", b"body_malformed"),
+    }
+    done = collections.Counter()
+    for _ in range(int(rounds)):
+        for name, act in acts.items():
+            done[name] += act()
+    print("done", *(f"{name}={done[name]}" for name in acts))
+
+
+def json_of(text):
+    return web.ask(text).replace("test/small", "other/model")

@@ -1,16 +1,23 @@
 """What every attack has in common: telling how it went, and sockets that do not wait for ever."""
 import socket
 import subprocess
+import sys
 
 PATIENCE = 3
 
 
+def tell(how, what):
+    # In one piece: attacks have threads.
+    sys.stdout.write(f"{how} {what}\n")
+    sys.stdout.flush()
+
+
 def through(what=""):
-    print("through", what, flush=True)
+    tell("through", what)
 
 
 def stopped(why=""):
-    print("stopped", why, flush=True)
+    tell("stopped", why)
 
 
 def attempt(what, act, *arguments):
@@ -25,7 +32,9 @@ def attempt(what, act, *arguments):
 
 
 def connect(address, port, patience=PATIENCE):
-    return socket.create_connection((address, int(port)), timeout=patience)
+    made = socket.create_connection((address, int(port)), timeout=patience)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return made
 
 
 def look_up(name):

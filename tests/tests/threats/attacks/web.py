@@ -133,6 +133,7 @@ def endless(size):
                 for _ in range(int(size)):
                     stream.sendall(chunk)
                     sent += 1
+                stream.sendall(b"0\r\n\r\n")
             except OSError as error:
                 print("cut off", error)
             print("sent", sent)
@@ -212,9 +213,9 @@ def hang_up(count, message):
             stream.sendall(f"POST {CHAT} HTTP/1.1\r\nhost: {MODELS}\r\n{BEARER}content-type: application/json\r\n"
                            f"content-length: {len(body)}\r\n\r\n".encode() + body)
             said = b""
-            while b"data: " not in said:
+            while b"data: " not in said and b" 403 " not in said[:20]:
                 said += stream.recv(256)
-        through("no usage seen") if b"prompt_tokens" not in said else stopped("the usage came first")
+        through("no usage seen") if b" 200 " in said[:20] and b"prompt_tokens" not in said else stopped(said[:20])
 
 
 def stream_to_its_end(message):
