@@ -28,6 +28,7 @@ pub use self::{
     control::{proxy_client, runner_client},
 };
 use super::{Internet, Place, address::RESOLVER, namespace};
+use crate::folder::Passing;
 
 /// Which walls stand between the workload and the internet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +73,7 @@ pub struct Stage {
     walls: Walls,
     image: Image,
     sandbox: Place,
-    folder: tempfile::TempDir,
+    folder: Passing,
     processes: Vec<Process>,
     generation: AtomicU64,
 }
@@ -98,8 +99,7 @@ impl Stage {
         let (sandbox, outside) = (Place::new()?, Place::new()?);
         namespace::connect(&sandbox, &outside)?;
         let internet = Internet::start(outside)?;
-        let folder = tempfile::Builder::new().prefix("assay-stage").tempdir()?;
-        open_to_all(folder.path())?;
+        let folder = Passing::open("assay-stage")?;
         let mut stage = Self {
             internet,
             walls,
@@ -373,11 +373,6 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
 
 fn sandbox_id() -> SandboxId {
     SandboxId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001))
-}
-
-fn open_to_all(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
 
 const SEED: [u8; 32] = [7; 32];
