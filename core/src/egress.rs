@@ -28,6 +28,10 @@ pub mod port {
     pub const PROXY: u16 = 15090;
     /// Captured TLS.
     pub const TLS: u16 = 15443;
+    /// Of the beacon of a cluster: reached by sandboxes whose label says `agent`, and by no others.
+    pub const BEACON_AGENT: u16 = 7001;
+    /// Of the beacon of a cluster: reached by sandboxes whose label says `verification`, and by no others.
+    pub const BEACON_VERIFY: u16 = 7002;
 }
 
 /// Where nobody lives (RFC 5737, RFC 3849). A connection of the runner to one of these must be turned to the proxy, which

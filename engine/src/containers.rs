@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 
 use self::{build::Flights, fault::fault, images::OwnImages, labels::Owner};
 use crate::{
-    BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Sandbox, SandboxRef, SandboxSpec,
+    Beacon, BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Sandbox, SandboxRef, SandboxSpec,
     deadline::within,
 };
 
@@ -127,8 +127,8 @@ impl Engine for Containers {
         within("find", CALL, Box::pin(living::find(self, *sandbox))).await
     }
 
-    async fn set_phase(&self, _sandbox: &SandboxRef, _phase: EgressPhase) -> Result<(), Error> {
-        Ok(())
+    async fn set_phase(&self, _sandbox: &SandboxRef, _phase: EgressPhase) -> Result<Option<Beacon>, Error> {
+        Ok(None)
     }
 
     async fn evidence(&self, sandbox: &SandboxRef) -> Result<Evidence, Error> {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::{
-    BuildOutcome, Death, Engine, Error, Evidence, ImageRef, ImageSpec, Listed, Sandbox, SandboxRef,
+    Beacon, BuildOutcome, Death, Engine, Error, Evidence, ImageRef, ImageSpec, Listed, Sandbox, SandboxRef,
     SandboxSpec,
 };
 
@@ -133,9 +133,9 @@ impl Engine for Fake {
         Ok(living.map(|row| row.sandbox.clone()))
     }
 
-    async fn set_phase(&self, sandbox: &SandboxRef, phase: EgressPhase) -> Result<(), Error> {
+    async fn set_phase(&self, sandbox: &SandboxRef, phase: EgressPhase) -> Result<Option<Beacon>, Error> {
         self.state().calls.push(Call::SetPhase(sandbox.sandbox, phase));
-        Ok(())
+        Ok(None)
     }
 
     async fn evidence(&self, sandbox: &SandboxRef) -> Result<Evidence, Error> {

@@ -4,6 +4,7 @@
 //! then proxy and main side by side. Files come by a Secret that only init mounts and that is deleted once they are in
 //! their places. Everything after that goes through the runner's and the proxy's own control interfaces.
 
+mod beacon;
 mod connect;
 mod events;
 mod evidence;
@@ -21,7 +22,7 @@ mod start;
 mod status;
 mod watch;
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use assay_core::phase::EgressPhase;
 use bytes::Bytes;
@@ -33,10 +34,10 @@ use kube::{
 use serde_json::json;
 use tokio::sync::mpsc;
 
-pub use self::settings::{Access, Images, PodOptions, Reach, Registries, Settings, Toleration};
+pub use self::settings::{Access, BeaconAt, Images, PodOptions, Reach, Registries, Settings, Toleration};
 use self::{fault::fault, image::Lookup, labels::Owner, reach::Ways};
 use crate::{
-    BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Sandbox, SandboxRef, SandboxSpec,
+    Beacon, BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Sandbox, SandboxRef, SandboxSpec,
     deadline::within,
 };
 
@@ -58,6 +59,8 @@ pub struct Kubernetes {
     options: PodOptions,
     lookup: Lookup,
     ways: Ways,
+    /// Where the beacon answers; `None` where flips are not proven.
+    beacon: Option<IpAddr>,
 }
 
 impl Kubernetes {
@@ -73,6 +76,7 @@ impl Kubernetes {
             });
         }
         let client = connect::client(&settings.access).await?;
+        let beacon = within("find the beacon", CALL, beacon::find(&client, &settings.beacon)).await?;
         let namespace = settings.namespace;
         let engine = Self {
             pods: Api::namespaced(client.clone(), &namespace),
@@ -84,6 +88,7 @@ impl Kubernetes {
             options: settings.pods,
             lookup: Lookup::new(settings.registries),
             ways: Ways::new(settings.reach),
+            beacon,
         };
         within("connect to the cluster", CALL, living::list(&engine)).await?;
         Ok(engine)
@@ -100,7 +105,7 @@ impl Engine for Kubernetes {
         within("find", CALL, living::find(self, *sandbox)).await
     }
 
-    async fn set_phase(&self, sandbox: &SandboxRef, phase: EgressPhase) -> Result<(), Error> {
+    async fn set_phase(&self, sandbox: &SandboxRef, phase: EgressPhase) -> Result<Option<Beacon>, Error> {
         let (key, value) = labels::phase(phase);
         let patch = json!({ "metadata": { "labels": { key: value } } });
         let name = labels::name(sandbox.sandbox);
@@ -109,7 +114,8 @@ impl Engine for Kubernetes {
             let done = self.pods.patch_metadata(&name, &how, &patch).await;
             done.map_err(|error| fault("set the phase", &error))
         };
-        within("set the phase", CALL, patched).await.map(|_| ())
+        within("set the phase", CALL, patched).await?;
+        Ok(self.beacon.and_then(|address| beacon::of(address, phase)))
     }
 
     async fn evidence(&self, sandbox: &SandboxRef) -> Result<Evidence, Error> {

@@ -17,8 +17,8 @@ use std::future::Future;
 
 pub use error::Error;
 pub use spec::{
-    BuildNetwork, BuildOutcome, BuildProxy, Death, Evidence, ImageRef, ImageSpec, Listed, Loss, LossKind,
-    Resources, Sandbox, SandboxFiles, SandboxRef, SandboxSpec,
+    Beacon, BuildNetwork, BuildOutcome, BuildProxy, Death, Evidence, ImageRef, ImageSpec, Listed, Loss,
+    LossKind, Resources, Sandbox, SandboxFiles, SandboxRef, SandboxSpec,
 };
 
 /// Where sandboxes run.
@@ -31,12 +31,13 @@ pub trait Engine: Send + Sync {
     /// Finds a living sandbox again, after a restart of the caller; `None` when it is gone.
     fn find(&self, sandbox: &SandboxRef) -> impl Future<Output = Result<Option<Sandbox>, Error>> + Send;
 
-    /// Tells the engine's own network wall about the phase. Nothing to do where there is none.
+    /// Tells the engine's own network wall about the phase; how to see from inside that it is in force. `None` where there
+    /// is no wall, or where it is the same in every phase.
     fn set_phase(
         &self,
         sandbox: &SandboxRef,
         phase: assay_core::phase::EgressPhase,
-    ) -> impl Future<Output = Result<(), Error>> + Send;
+    ) -> impl Future<Output = Result<Option<Beacon>, Error>> + Send;
 
     /// What the engine knows about a sandbox's end; asked before it is destroyed.
     fn evidence(&self, sandbox: &SandboxRef) -> impl Future<Output = Result<Evidence, Error>> + Send;

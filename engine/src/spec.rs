@@ -80,6 +80,15 @@ pub struct SandboxRef {
     pub sandbox: SandboxId,
 }
 
+/// What shows from inside of a sandbox which phase the engine's own network wall is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beacon {
+    /// Takes connections in this phase.
+    pub open: SocketAddr,
+    /// Takes connections in another phase, and cannot be reached in this one.
+    pub closed: SocketAddr,
+}
+
 /// A sandbox found by its labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listed {

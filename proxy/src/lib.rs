@@ -23,6 +23,7 @@ pub mod accept;
 pub mod account;
 pub mod address;
 pub mod audit;
+pub mod beacon;
 pub mod ca;
 pub mod control;
 pub mod dial;

@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context as _;
 use assay_core::{clock::SystemClock, version::BAKED_COMMIT};
 use assay_proxy::{
+    beacon,
     listen::Addresses,
     run::{self, Start},
     selftest,
@@ -48,6 +49,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Serve the beacon of a cluster instead: two ports that show sandboxes which phase the network is in
+    Beacon,
     /// Part of the self-test: succeeds as the proxy's user
     #[command(hide = true)]
     BecomeProxyUser,
@@ -58,6 +61,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match arguments.command {
         None => run_proxy(arguments).map(|()| ExitCode::SUCCESS),
         Some(Command::Selftest { json }) => run_selftest(json),
+        Some(Command::Beacon) => serve_beacon(&arguments.log).map(|()| ExitCode::SUCCESS),
         Some(Command::BecomeProxyUser) => Ok(ended_well(selftest::process::become_proxy_user())),
     }
 }
@@ -73,6 +77,22 @@ fn run_selftest(json: bool) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ended_well(selftest::holds(&findings)))
+}
+
+fn serve_beacon(log: &str) -> anyhow::Result<()> {
+    log_to_stderr(log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        // cancel-safe: what is taken is closed at once.
+        tokio::select! {
+            served = beacon::serve() => served.context("serve the beacon"),
+            _ = terminate.recv() => Ok(()),
+        }
+    })
 }
 
 fn ended_well(well: bool) -> ExitCode {

@@ -15,6 +15,7 @@ mod journal;
 mod live;
 mod pack;
 mod prepare;
+mod proof;
 mod replay;
 mod report;
 mod retar;

@@ -15,6 +15,8 @@ pinned() { # repository of ours: as pods name it
 kubectl apply -k "$cluster_folder/../../manifests/base" >&2
 kubectl create configmap admission -n assay-sandboxes --dry-run=client -o yaml \
   --from-literal=init="$(pinned init-iptables)" --from-literal=proxy="$(pinned proxy)" | kubectl apply -f - >&2
+kubectl set image -n assay-system deployment/beacon beacon="$(pinned proxy)" >&2
+kubectl rollout status -n assay-system deployment/beacon --timeout=120s >&2
 # The tests go both ways, also by port-forward.
 kubectl create rolebinding screener-port-forward -n assay-sandboxes --role=port-forward \
   --serviceaccount=assay-system:screener --dry-run=client -o yaml | kubectl apply -f - >&2

@@ -1,6 +1,6 @@
 //! What the engine is made from.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 pub use k8s_openapi::api::core::v1::Toleration;
 
@@ -19,6 +19,8 @@ pub struct Settings {
     pub registries: Registries,
     /// How runner and proxy control are reached.
     pub reach: Reach,
+    /// What proves that the network policies follow a sandbox's phase.
+    pub beacon: BeaconAt,
     /// What this cluster wants of our pods.
     pub pods: PodOptions,
 }
@@ -60,6 +62,53 @@ pub enum Reach {
     Direct,
     /// Through the API server.
     Forward,
+}
+
+/// Where the beacon is, which network policies open to sandboxes by phase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BeaconAt {
+    /// A Service.
+    Service {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// An address.
+    Address(IpAddr),
+    /// There is none: a change of phase is believed and not proven.
+    Nowhere,
+}
+
+impl Default for BeaconAt {
+    /// As the manifests have it.
+    fn default() -> Self {
+        Self::Service {
+            namespace: "assay-system".to_owned(),
+            name: "beacon".to_owned(),
+        }
+    }
+}
+
+impl std::str::FromStr for BeaconAt {
+    type Err = String;
+
+    /// `NAMESPACE/SERVICE`, an address, or `none`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self::Nowhere);
+        }
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Address(address));
+        }
+        let (namespace, name) = text
+            .split_once('/')
+            .ok_or_else(|| format!("{text:?} is no beacon; want NAMESPACE/SERVICE, an address, or none"))?;
+        Ok(Self::Service {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        })
+    }
 }
 
 /// What a cluster wants of our pods.

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use assay_engine::kubernetes::{Access, Images, PodOptions, Reach, Registries, Settings, Toleration};
+use assay_engine::kubernetes::{
+    Access, BeaconAt, Images, PodOptions, Reach, Registries, Settings, Toleration,
+};
 
 /// Where sandboxes run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -60,6 +62,14 @@ pub struct ClusterArgs {
     /// How runner and proxy control are reached.
     #[arg(long, env = "ASSAY_REACH", value_enum, default_value = "probe")]
     pub reach: ReachKind,
+    /// What proves that network policies follow the phase of a sandbox: a Service, an address, or `none`.
+    #[arg(
+        long,
+        env = "ASSAY_BEACON",
+        default_value = "assay-system/beacon",
+        value_name = "NAMESPACE/SERVICE"
+    )]
+    pub beacon: BeaconAt,
     /// A runtime class for sandboxes, e.g. gvisor.
     #[arg(long, env = "ASSAY_RUNTIME_CLASS", value_name = "NAME")]
     pub runtime_class: Option<String>,
@@ -131,6 +141,7 @@ impl ClusterArgs {
                 ReachKind::Direct => Reach::Direct,
                 ReachKind::Forward => Reach::Forward,
             },
+            beacon: self.beacon,
             pods: PodOptions {
                 runtime_class: self.runtime_class,
                 user_namespace: self.user_namespace,
@@ -192,6 +203,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(settings.namespace, "assay-sandboxes");
+        assert_eq!(settings.beacon, assay_engine::kubernetes::BeaconAt::default());
         assert_eq!(settings.registries.mirrors["docker.io"], "http://r:5000");
         assert_eq!(settings.pods.node_selector["pool"], "tasks");
         assert_eq!(settings.pods.tolerations[0].key.as_deref(), Some("tasks"));

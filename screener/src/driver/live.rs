@@ -1,10 +1,10 @@
 //! A live sandbox: its runner and its proxy, and what their refusals mean.
 
-use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use assay_core::{
     control::{
-        proxy::{Ledger, Loaded, Switch},
+        proxy::{Ledger, Loaded, Probe, Switch},
         runner::{Collect, Execute, Manifest},
     },
     id::{ExecId, Fence},
@@ -188,6 +188,27 @@ impl Live {
         self.proxy.switch(switch).await.map(|_| ()).map_err(|error| {
             Evidence::NotSwitched(format!("the proxy did not switch to {phase}: {error}")).into()
         })
+    }
+
+    /// Which of these addresses take a connection of the proxy within that time.
+    pub(super) async fn reaches<const N: usize>(
+        &self,
+        addresses: [SocketAddr; N],
+        patience: Duration,
+    ) -> Result<[bool; N], String> {
+        let probe = Probe {
+            addresses: addresses.to_vec(),
+            patience_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
+        };
+        let probed = self
+            .proxy
+            .probe(&probe)
+            .await
+            .map_err(|error| error.to_string())?;
+        probed
+            .connected
+            .try_into()
+            .map_err(|_| "the proxy answered for other addresses".to_owned())
     }
 
     /// Hands over the next bytes of the recording to answer from; tells where the ones after them begin, and whether that

@@ -183,7 +183,10 @@ impl<E: Engine> Driver<E> {
         live.put(root, &tar).await
     }
 
-    /// Switches the egress: the proxy first, then the engine's own wall. The intent is written before the act.
+    /// Switches the egress at both walls, the proxy and the engine's own. The intent is written before the act.
+    ///
+    /// The agent may reach least. Towards it the proxy is switched first; away from it the engine's own wall, and not
+    /// before that is proven does the proxy let anybody further.
     pub(super) async fn switch(&mut self, live: &Live, phase: EgressPhase) -> Result<(), Halt> {
         self.journal.generation += 1;
         let now = self.site.clock.now();
@@ -195,11 +198,28 @@ impl<E: Engine> Driver<E> {
             phase,
             step: self.row.step,
         };
-        live.switch(switch).await?;
-        self.site
-            .engine
-            .set_phase(&live.name(), phase)
-            .await
-            .map_err(|error| Evidence::NotSwitched(error.to_string()).into())
+        if phase == EgressPhase::Agent {
+            live.switch(switch).await?;
+            self.flip(live, phase).await
+        } else {
+            self.flip(live, phase).await?;
+            live.switch(switch).await
+        }
+    }
+
+    /// Tells the engine's own wall, and sees from inside that it obeys.
+    async fn flip(&mut self, live: &Live, phase: EgressPhase) -> Result<(), Halt> {
+        let told = self.site.engine.set_phase(&live.name(), phase).await;
+        let beacon = told.map_err(|error| Evidence::NotSwitched(error.to_string()))?;
+        let Some(beacon) = beacon else { return Ok(()) };
+        let proof = super::proof::prove(live, phase, &beacon).await?;
+        let data = serde_json::json!({
+            "egress": phase,
+            "reaction_ms": proof.reaction.as_millis(),
+            "proven_ms": proof.proven.as_millis(),
+        });
+        let now = self.site.clock.now();
+        self.journal.note(&self.row, now, "phase_proven", data);
+        Ok(())
     }
 }

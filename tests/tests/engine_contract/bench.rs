@@ -20,7 +20,9 @@ use assay_engine::{
     BuildNetwork, Death, Engine, ImageSpec, Sandbox, SandboxFiles, SandboxRef, SandboxSpec,
     containers::{Binaries, Containers, Settings},
     fake::{Addresses, Fake},
-    kubernetes::{Access, Images, Kubernetes, PodOptions, Reach, Registries, Settings as KubernetesSettings},
+    kubernetes::{
+        Access, BeaconAt, Images, Kubernetes, PodOptions, Reach, Registries, Settings as KubernetesSettings,
+    },
     trial,
 };
 use bytes::Bytes;
@@ -187,6 +189,7 @@ async fn cluster(kubeconfig: &Path, reach: Reach) -> Kubernetes {
             credentials: BTreeMap::new(),
         },
         reach,
+        beacon: BeaconAt::default(),
         pods: PodOptions {
             cpu_request_percent: 10,
             ..PodOptions::default()
