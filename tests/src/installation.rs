@@ -31,12 +31,12 @@ use assay_engine::containers::{Binaries, Containers, Settings as EngineSettings}
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use self::{
-    engine::Docker,
-    files::Files,
-    runs::{Ended, Order},
+pub use self::{engine::Docker, files::Files};
+pub use crate::person::{Ended, Order};
+use crate::{
+    model::{Model, Offer, Script},
+    person::Person,
 };
-use crate::model::{Model, Offer, Script};
 
 /// The model that installations offer.
 pub const MODEL: &str = "assay-test/scripted";
@@ -57,8 +57,8 @@ pub struct Setup {
 /// A running installation. [`Installation::stop`] ends it.
 #[derive(Debug)]
 pub struct Installation {
-    /// The API as a person with an admin key meets it.
-    pub api: Api,
+    /// Somebody with an admin key.
+    pub person: Person,
     /// The engine, looked at from outside.
     pub docker: Docker,
     /// The model service.
@@ -92,6 +92,15 @@ impl Setup {
     }
 }
 
+/// An installation is there to be used by somebody.
+impl std::ops::Deref for Installation {
+    type Target = Person;
+
+    fn deref(&self) -> &Person {
+        &self.person
+    }
+}
+
 impl Installation {
     /// Starts everything.
     pub async fn start(setup: Setup) -> anyhow::Result<Self> {
@@ -114,7 +123,9 @@ impl Installation {
         let [people, workers] = <[String; 2]>::try_from(addresses).ok().context("two replicas")?;
         let screener = screener(&setup, workers, worker, folder.path(), stop.clone());
         Ok(Self {
-            api: Api::new(Profile::new(&people, &admin)?),
+            person: Person {
+                api: Api::new(Profile::new(&people, &admin)?),
+            },
             docker,
             model,
             setup,

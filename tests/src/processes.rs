@@ -1,12 +1,15 @@
-//! An installation of real processes that a suite may kill: PostgreSQL, two replicas of the API, two screeners, a
-//! container daemon of its own, the scripted model. What a supervisor would do, the suite does: it starts them again.
+//! An installation of real processes that a suite may kill: PostgreSQL, two replicas of the API, two screeners, the
+//! scripted model, and a ground for the sandboxes: a container daemon of its own, or a cluster that is there already. What
+//! a supervisor would do, the suite does: it starts them again.
 
 mod child;
+mod cluster;
 mod daemon;
 mod front;
+mod outside;
 
 use std::{
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -24,8 +27,10 @@ use assay_core::wire::people::Scope;
 
 pub use self::{
     child::Part,
+    cluster::Cluster,
     daemon::Daemon,
     front::{Front, Hold},
+    outside::Outside,
 };
 
 /// The model that the installation offers.
@@ -42,15 +47,27 @@ pub struct Programs {
     pub sandbox: PathBuf,
 }
 
+/// Where the sandboxes of an installation are.
+pub trait Ground {
+    /// The address of this machine that sandboxes can be let to.
+    fn gateway(&self) -> &str;
+
+    /// Lets agents come to the model service on this port there.
+    fn let_to_model(&self, port: u16) -> anyhow::Result<()>;
+
+    /// Says to a screener where its sandboxes are.
+    fn tell(&self, screener: &mut Part, programs: &Programs);
+}
+
 /// A running installation.
 #[derive(Debug)]
-pub struct Installation {
+pub struct Installation<G = Daemon> {
     /// The API as a person with an admin key meets it, through the front.
     pub api: Api,
     /// What stands before the replicas.
     pub front: Front,
     /// Where the sandboxes are.
-    pub daemon: Daemon,
+    pub ground: G,
     /// The replicas of the API.
     pub replicas: Vec<Part>,
     /// The screeners.
@@ -62,10 +79,23 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Starts everything. `Err` with a reason that begins with `missing:` where this machine lacks something.
+    /// Starts everything, with a container daemon of its own. `Err` with a reason that begins with `missing:` where this
+    /// machine lacks something.
     pub async fn start(programs: &Programs) -> anyhow::Result<Self> {
         let folder = crate::folder::open("assay-kill-")?;
-        let (daemon, model, upstreams) = world(programs, folder.path()).await?;
+        let daemon = Daemon::start(&folder.path().join("docker")).await?;
+        Self::start_in(folder, daemon, programs).await
+    }
+}
+
+impl<G: Ground> Installation<G> {
+    /// Starts everything but the ground, which is there.
+    pub async fn start_on(ground: G, programs: &Programs) -> anyhow::Result<Self> {
+        Self::start_in(crate::folder::open("assay-kill-")?, ground, programs).await
+    }
+
+    async fn start_in(folder: tempfile::TempDir, ground: G, programs: &Programs) -> anyhow::Result<Self> {
+        let (model, upstreams) = model(programs, &ground, folder.path()).await?;
         let postgres = Postgres::start(&postgres::programs(None)?, &folder.path().join("postgres")).await?;
         let objects = Objects::start(&folder.path().join("objects"), BUCKET).await?;
         let (admin, worker) = keys(&postgres.url()).await?;
@@ -73,7 +103,7 @@ impl Installation {
         let mut replicas = Vec::new();
         let mut addresses = Vec::new();
         for number in 0..2 {
-            let address = free_address()?;
+            let address = free_address(LOOPBACK)?;
             let mut part = Part::new(&programs.part, &folder.path().join(format!("api-{number}.log")));
             part.args([
                 "api",
@@ -81,7 +111,7 @@ impl Installation {
                 "--listen",
                 &address,
                 "--listen-internal",
-                &free_address()?,
+                &free_address(LOOPBACK)?,
             ])
             .args(["--lease-ms", &LEASE.as_millis().to_string(), "--beat-ms", "500"])
             .env("DATABASE_URL", postgres.url())
@@ -98,42 +128,22 @@ impl Installation {
         for address in &addresses {
             listens(address).await?;
         }
-        let front = Front::start(
-            addresses
-                .iter()
-                .map(|address| format!("http://{address}"))
-                .collect(),
-        )
-        .await?;
+        let urls = addresses.iter().map(|address| format!("http://{address}"));
+        let front = Front::start(urls.collect()).await?;
         let key_file = folder.path().join("worker.key");
         std::fs::write(&key_file, worker)?;
         let mut screeners = Vec::new();
         for number in 0..2 {
-            let mut part = Part::new(
-                &programs.part,
-                &folder.path().join(format!("screener-{number}.log")),
-            );
-            part.args([
-                "screener",
-                "run",
-                "--slots",
-                "10",
-                "--name",
-                &format!("screener-{number}"),
-            ])
-            .args(["--listen", &free_address()?, "--reconcile-sec", "5"])
-            .env("ASSAY_API", front.url())
-            .env("ASSAY_KEY_FILE", &key_file)
-            .env("ASSAY_ENGINE_SOCKET", daemon.socket())
-            .env("ASSAY_SANDBOX_BIN", &programs.sandbox)
-            .env("ASSAY_WORK_DIR", folder.path().join(format!("work-{number}")));
+            let mut part = screener(number, folder.path(), &front, programs)?;
+            part.env("ASSAY_KEY_FILE", &key_file);
+            ground.tell(&mut part, programs);
             part.start()?;
             screeners.push(part);
         }
         Ok(Self {
             api: Api::new(Profile::new(front.url(), &admin)?),
             front,
-            daemon,
+            ground,
             replicas,
             screeners,
             postgres: Some(postgres),
@@ -192,14 +202,26 @@ impl Installation {
     }
 }
 
-/// The container daemon, and the model service where sandboxes reach this machine.
-async fn world(programs: &Programs, folder: &Path) -> anyhow::Result<(Daemon, Part, PathBuf)> {
-    let daemon = Daemon::start(&folder.join("docker")).await?;
+/// The command line of a screener, without its ground and its key.
+fn screener(number: usize, folder: &Path, front: &Front, programs: &Programs) -> anyhow::Result<Part> {
+    let mut part = Part::new(&programs.part, &folder.join(format!("screener-{number}.log")));
+    part.args(["screener", "run", "--slots", "10"])
+        .args(["--name", &format!("screener-{number}")])
+        .args(["--listen", &free_address(LOOPBACK)?, "--reconcile-sec", "5"])
+        .env("ASSAY_API", front.url())
+        .env("ASSAY_WORK_DIR", folder.join(format!("work-{number}")));
+    Ok(part)
+}
+
+/// The model service where sandboxes reach this machine, and the file that tells the API about it.
+async fn model<G: Ground>(programs: &Programs, ground: &G, folder: &Path) -> anyhow::Result<(Part, PathBuf)> {
     let (script, upstreams) = (folder.join("script.toml"), folder.join("upstreams.toml"));
     std::fs::write(&script, "")?;
+    let address: SocketAddr = free_address(ground.gateway())?.parse()?;
+    ground.let_to_model(address.port())?;
     let mut model = Part::new(&programs.model, &folder.join("model.log"));
     model
-        .args(["--listen", &format!("{}:0", daemon.gateway()), "--model", MODEL])
+        .args(["--listen", &address.to_string(), "--model", MODEL])
         .args([
             "--host",
             "models.assay-test.example",
@@ -215,7 +237,7 @@ async fn world(programs: &Programs, folder: &Path) -> anyhow::Result<(Daemon, Pa
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Ok((daemon, model, upstreams))
+    Ok((model, upstreams))
 }
 
 /// An admin's key and a worker's.
@@ -229,8 +251,8 @@ async fn keys(url: &str) -> anyhow::Result<(String, String)> {
 }
 
 /// A port that was free just now: a server that is started again must come back to its own.
-fn free_address() -> anyhow::Result<String> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+fn free_address(host: &str) -> anyhow::Result<String> {
+    Ok(TcpListener::bind((host, 0))?.local_addr()?.to_string())
 }
 
 async fn listens(address: &str) -> anyhow::Result<()> {
@@ -249,3 +271,4 @@ const LEASE: Duration = Duration::from_secs(5);
 /// How long a supervisor tries.
 const RESTARTS: Duration = Duration::from_secs(30);
 const BUCKET: &str = "assay";
+const LOOPBACK: &str = "127.0.0.1";

@@ -1,4 +1,5 @@
-//! What our manifests make of a cluster: what a pod may be, what a screener may do, what a sandbox may reach.
+//! What our manifests make of a cluster: what a pod may be, what a screener may do, what a sandbox may reach. And whole
+//! installations whose sandboxes are there.
 //!
 //! `ASSAY_TEST_KUBERNETES` names the kubeconfig of a screener, `ASSAY_TEST_KUBECTL` the client, `ASSAY_TEST_REGISTRY` the
 //! registry that nodes pull from, `ASSAY_TEST_KUBERNETES_ADMIN` the kubeconfig of who may do everything, `ASSAY_TEST_CNI` the
@@ -6,9 +7,13 @@
 
 #[path = "cluster/admission.rs"]
 mod admission;
-#[path = "cluster/kubectl.rs"]
-mod kubectl;
+#[path = "cluster/flip.rs"]
+mod flip;
 #[path = "cluster/network.rs"]
 mod network;
 #[path = "cluster/rights.rs"]
 mod rights;
+#[path = "cluster/runs.rs"]
+mod runs;
+
+use assay_tests::kubectl;

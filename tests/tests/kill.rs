@@ -149,11 +149,11 @@ async fn kill(kit: &mut Installation, victim: Victim) -> anyhow::Result<()> {
             kit.kill_postgres()?;
             kit.restart_postgres().await?;
         }
-        Victim::Proxy => kit.daemon.kill_role("proxy").await?,
-        Victim::Main => kit.daemon.kill_role("main").await?,
+        Victim::Proxy => kit.ground.kill_role("proxy").await?,
+        Victim::Main => kit.ground.kill_role("main").await?,
         Victim::Engine => {
-            kit.daemon.kill().await?;
-            kit.daemon.restart().await?;
+            kit.ground.kill().await?;
+            kit.ground.restart().await?;
         }
     }
     Ok(())
@@ -182,9 +182,9 @@ async fn outcome(kit: &Installation, waiting: Waiting, victim: Victim) -> anyhow
 /// The first loss is ours and tried again, the second is the agent's: a zero, charged.
 async fn proxy_lost_twice(kit: &Arc<Installation>, agent: AgentId) -> anyhow::Result<()> {
     let waiting = stage::bring(kit, agent, &[Phase::Agent.into()], "twice").await?[0];
-    kit.daemon.kill_role("proxy").await?;
+    kit.ground.kill_role("proxy").await?;
     stage::arrive(kit, waiting, 2).await?;
-    kit.daemon.kill_role("proxy").await?;
+    kit.ground.kill_role("proxy").await?;
     let (run, attempts) = stage::ended(kit, waiting).await?;
     let causes: Vec<_> = attempts.iter().map(|attempt| attempt.cause).collect();
     ensure!(

@@ -1,123 +1,14 @@
-//! What a person does with an installation: registers, submits, waits for the end.
+//! Runs on an installation that has its containers on an engine: to their ends, and until nothing is left of them.
 
-use std::{io::Write as _, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use assay_cli::{bundle, error::Error};
-use assay_core::{
-    agent::{Contract, Manifest},
-    control::runner::Stream,
-    digest::Digest,
-    id::AgentId,
-    phase::Phase,
-    policy::Policy,
-    wire::{
-        channel::Channel,
-        people::{Attempt, Evaluation, NewAgent, NewEvaluation, NewTask, NewUpload, Run, RunState, Task},
-    },
-};
+use anyhow::bail;
+use assay_core::{policy::Policy, wire::people::Evaluation};
 
 use super::{Files, Installation};
-
-/// What is run.
-#[derive(Debug, Clone)]
-pub struct Order {
-    /// The task.
-    pub task: Digest,
-    /// The agent.
-    pub agent: AgentId,
-    /// The policy.
-    pub policy: Policy,
-}
-
-/// A run that has ended.
-#[derive(Debug, Clone)]
-pub struct Ended {
-    /// The run.
-    pub run: Run,
-    /// Its attempts, the first one first.
-    pub attempts: Vec<Attempt>,
-}
-
-impl Ended {
-    /// The attempt that counted.
-    pub fn last(&self) -> anyhow::Result<&Attempt> {
-        self.attempts.last().context("a run without an attempt")
-    }
-
-    /// The sentence that a person is told.
-    pub fn detail(&self) -> &str {
-        self.run.detail.as_deref().unwrap_or_default()
-    }
-}
+use crate::person::Ended;
 
 impl Installation {
-    /// Packs, uploads and registers a task's folder, as `assay submit` does.
-    pub async fn register_task(&self, files: &Files) -> Result<Task, Error> {
-        let folder = written(files)?;
-        let archive = bundle::pack(folder.path())?;
-        bundle::upload(&self.api, &archive).await?;
-        self.register_archive(archive.digest).await
-    }
-
-    /// Registers the task of an archive that was uploaded.
-    pub async fn register_archive(&self, digest: Digest) -> Result<Task, Error> {
-        let name = "bad-input".to_owned();
-        self.api.register_task(&NewTask { digest, name }).await
-    }
-
-    /// Uploads bytes under the digest that is said to be theirs.
-    pub async fn upload(&self, digest: Digest, bytes: &[u8]) -> Result<(), Error> {
-        let size_bytes = bytes.len() as u64;
-        let told = self.api.announce(&NewUpload { digest, size_bytes }).await?;
-        let Some(url) = told.url else { return Ok(()) };
-        let mut file = tempfile::NamedTempFile::new().map_err(software)?;
-        file.write_all(bytes).map_err(software)?;
-        self.api.put_file(&url, file.path(), size_bytes).await
-    }
-
-    /// Packs, uploads and registers a bundle.
-    pub async fn register_agent(&self, files: &Files) -> Result<AgentId, Error> {
-        let folder = written(files)?;
-        let text = std::fs::read_to_string(folder.path().join("agent.toml")).unwrap_or_default();
-        // The command reads the manifest first; here the API is to meet it as it is.
-        let contract = Manifest::parse(&text).map_or(Contract::Command, |manifest| manifest.contract);
-        let archive = bundle::pack(folder.path())?;
-        bundle::upload(&self.api, &archive).await?;
-        self.built_in_or(contract, Some(archive.digest)).await
-    }
-
-    /// The built-in agent of a contract.
-    pub async fn built_in(&self, contract: Contract) -> Result<AgentId, Error> {
-        self.built_in_or(contract, None).await
-    }
-
-    async fn built_in_or(&self, contract: Contract, digest: Option<Digest>) -> Result<AgentId, Error> {
-        let new = NewAgent {
-            name: contract.name().to_owned(),
-            contract,
-            digest,
-        };
-        Ok(self.api.register_agent(&new).await?.id)
-    }
-
-    /// Submits one run.
-    pub async fn submit(&self, order: &Order) -> Result<Evaluation, Error> {
-        let new = NewEvaluation {
-            agent: order.agent,
-            tasks: vec![order.task],
-            task_set: None,
-            policy: order.policy.clone(),
-            repeats: 1,
-            class: "1".to_owned(),
-            priority: 5,
-            values: std::collections::BTreeMap::new(),
-            secrets: std::collections::BTreeMap::new(),
-        };
-        let key = assay_cli::up::objects::random_hex(16)?;
-        self.api.submit(&new, &key).await
-    }
-
     /// Runs a bundle, or the oracle where there is none, on a task, to its end.
     pub async fn run(&self, task: &Files, agent: Option<&Files>) -> anyhow::Result<Ended> {
         self.run_under(task, agent, Policy::default()).await
@@ -130,81 +21,28 @@ impl Installation {
         agent: Option<&Files>,
         policy: Policy,
     ) -> anyhow::Result<Ended> {
-        let task = self.register_task(task).await?.digest;
-        let agent = match agent {
-            Some(files) => self.register_agent(files).await?,
-            None => self.built_in(Contract::Oracle).await?,
-        };
-        let evaluation = self.submit(&Order { task, agent, policy }).await?;
+        let order = self.order(task, agent, policy).await?;
+        let evaluation = self.submit(&order).await?;
         self.ended(&evaluation).await
     }
 
     /// Waits until the one run of an evaluation has ended, then until nothing is left of it on the engine.
     pub async fn ended(&self, evaluation: &Evaluation) -> anyhow::Result<Ended> {
-        let is_over = |run: &Run| !matches!(run.state, RunState::Queued | RunState::Running);
-        let run = self.wait_for(evaluation, is_over).await?;
-        let attempts = self.api.attempts(run.id).await?;
+        let ended = self.over(evaluation).await?;
         let deadline = tokio::time::Instant::now() + GONE;
         loop {
-            let left = self.docker.containers_of(run.id).await?;
+            let left = self.docker.containers_of(ended.run.id).await?;
             if left.is_empty() {
-                return Ok(Ended { run, attempts });
+                return Ok(ended);
             }
             if tokio::time::Instant::now() > deadline {
-                bail!("{GONE:?} after its end {left:?} are left of run {}", run.id);
+                bail!("{GONE:?} after its end {left:?} are left of run {}", ended.run.id);
             }
             tokio::time::sleep(LOOK).await;
         }
     }
-
-    /// Waits until the one run of an evaluation is as wanted.
-    pub async fn wait_for(
-        &self,
-        evaluation: &Evaluation,
-        wanted: impl Fn(&Run) -> bool,
-    ) -> anyhow::Result<Run> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let runs = self.api.runs(evaluation.id).await?;
-            let run = runs.into_iter().next().context("an evaluation without a run")?;
-            if wanted(&run) {
-                return Ok(run);
-            }
-            if tokio::time::Instant::now() > deadline {
-                bail!("not within {PATIENCE:?}: {run:?}");
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// All that is stored of a stream of the last attempt's only step.
-    pub async fn output(&self, ended: &Ended, phase: Phase, stream: Stream) -> anyhow::Result<Vec<u8>> {
-        let (attempt, mut all, mut offset) = (ended.last()?.id, Vec::new(), 0);
-        loop {
-            let channel = Channel::Printed(phase, stream);
-            let stretch = self.api.output(attempt, (0, channel), offset).await?;
-            if stretch.bytes.is_empty() {
-                return Ok(all);
-            }
-            all.extend_from_slice(&stretch.bytes);
-            offset = stretch.next_offset;
-        }
-    }
 }
 
-fn written(files: &Files) -> Result<tempfile::TempDir, Error> {
-    let folder = tempfile::tempdir().map_err(software)?;
-    files.store(folder.path()).map_err(software)?;
-    Ok(folder)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn software(error: std::io::Error) -> Error {
-    Error::Software(error.to_string())
-}
-
-/// The longest that a run may take here.
-const PATIENCE: Duration = Duration::from_secs(240);
 /// The longest that a sandbox may outlive its run: what cannot be removed at once is the reconciler's, every 30 s.
 const GONE: Duration = Duration::from_secs(45);
 /// Between two looks.

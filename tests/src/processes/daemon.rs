@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::child;
+use super::{Ground, Part, Programs, child};
 
 /// The daemon. Dropping it stops it and removes its bridge.
 #[derive(Debug)]
@@ -69,11 +69,6 @@ impl Daemon {
         self.folder.join("docker.sock")
     }
 
-    /// The address at which sandboxes reach this machine.
-    pub fn gateway(&self) -> &str {
-        &self.gateway
-    }
-
     /// What its client prints.
     pub async fn docker<const N: usize>(&self, args: [&str; N]) -> anyhow::Result<String> {
         let mut command = tokio::process::Command::new("docker");
@@ -125,6 +120,23 @@ impl Daemon {
                 .map(|place| format!("namespace {place}")),
         );
         Ok(found)
+    }
+}
+
+impl Ground for Daemon {
+    fn gateway(&self) -> &str {
+        &self.gateway
+    }
+
+    /// Nothing stands between.
+    fn let_to_model(&self, _port: u16) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn tell(&self, screener: &mut Part, programs: &Programs) {
+        screener
+            .env("ASSAY_ENGINE_SOCKET", self.socket())
+            .env("ASSAY_SANDBOX_BIN", &programs.sandbox);
     }
 }
 

@@ -62,6 +62,11 @@ impl Place {
         self.run(async move { act() })
     }
 
+    /// The file that names the namespace to other programs, while this process lives.
+    pub fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.net.as_raw_fd())
+    }
+
     /// Starts a task here that goes on by itself.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.handle.spawn(task);
@@ -78,9 +83,8 @@ fn enter() -> anyhow::Result<File> {
 
 /// A cable from the sandbox, whose default route it is, to the internet, which has every address.
 pub fn connect(sandbox: &Place, internet: &Place) -> anyhow::Result<()> {
-    let net = internet.net.try_clone()?;
+    let path = internet.path();
     sandbox.within(move || -> anyhow::Result<()> {
-        let path = format!("/proc/{}/fd/{}", std::process::id(), net.as_raw_fd());
         ip(&format!("link add eth0 type veth peer name eth0 netns {path}"))
     })?;
     internet.within(|| -> anyhow::Result<()> {
@@ -116,7 +120,7 @@ pub fn join(place: &Place) -> anyhow::Result<()> {
     Ok(setns(&place.net, CloneFlags::CLONE_NEWNET)?)
 }
 
-fn ip(arguments: &str) -> anyhow::Result<()> {
+pub(crate) fn ip(arguments: &str) -> anyhow::Result<()> {
     let output = Command::new("ip")
         .args(arguments.split_whitespace())
         .output()

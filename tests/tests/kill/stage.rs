@@ -199,7 +199,7 @@ pub fn let_go(kit: &Arc<Installation>) -> Going {
         let mut opened = BTreeSet::new();
         loop {
             // A daemon that was killed a moment ago is asked again.
-            if let Err(error) = open(&kit.daemon, kit.folder(), &mut opened).await {
+            if let Err(error) = open(&kit.ground, kit.folder(), &mut opened).await {
                 eprintln!("not opened for now: {error}");
             }
             tokio::time::sleep(LOOK).await;
@@ -249,7 +249,7 @@ pub async fn ended(kit: &Installation, waiting: Waiting) -> anyhow::Result<(Run,
 pub async fn swept(kit: &Installation) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
-        let left = kit.daemon.leftovers().await?;
+        let left = kit.ground.leftovers().await?;
         if left.is_empty() {
             return Ok(());
         }

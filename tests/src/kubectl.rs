@@ -1,4 +1,4 @@
-//! The cluster's own client.
+//! The cluster's own client, as its tests use it.
 
 use std::{
     io::Write as _,
@@ -8,6 +8,7 @@ use std::{
 use serde_json::Value;
 
 /// The client of the cluster under test.
+#[derive(Debug, Clone)]
 pub struct Kubectl {
     program: String,
     kubeconfig: String,
@@ -57,5 +58,18 @@ impl Kubectl {
             return Ok(());
         }
         Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// Runs a command that has to succeed; what it prints.
+    pub fn ok(&self, words: &[&str], object: Option<&Value>) -> anyhow::Result<String> {
+        let output = self.run(words, object);
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "kubectl {}: {said}", words.join(" "));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// The kubeconfig that it uses.
+    pub fn kubeconfig(&self) -> &str {
+        &self.kubeconfig
     }
 }
