@@ -14,6 +14,7 @@ use self::{keys::Keys, token::Expected};
 
 /// Which tokens of which cluster are taken, and for whom they stand.
 #[derive(Debug, Clone, Default, clap::Args)]
+#[group(id = "worker-identity")]
 pub struct Settings {
     /// Issuer of the tokens that pods show as workers: their `iss`, letter by letter. None: keys only.
     #[arg(long, env = "ASSAY_WORKER_TOKEN_ISSUER", value_name = "URL", requires_all = ["worker_token_keys", "worker_identities"])]
