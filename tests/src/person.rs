@@ -151,13 +151,20 @@ impl Person {
     ) -> anyhow::Result<Run> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let runs = self.api.runs(evaluation.id).await?;
-            let run = runs.into_iter().next().context("an evaluation without a run")?;
-            if wanted(&run) {
-                return Ok(run);
-            }
-            if tokio::time::Instant::now() > deadline {
-                bail!("not within {PATIENCE:?}: {run:?}");
+            let late = tokio::time::Instant::now() > deadline;
+            match self.api.runs(evaluation.id).await {
+                // A replica that was killed is started again.
+                Err(error) if late => return Err(error.into()),
+                Err(_) => {}
+                Ok(runs) => {
+                    let run = runs.into_iter().next().context("an evaluation without a run")?;
+                    if wanted(&run) {
+                        return Ok(run);
+                    }
+                    if late {
+                        bail!("not within {PATIENCE:?}: {run:?}");
+                    }
+                }
             }
             tokio::time::sleep(LOOK).await;
         }
