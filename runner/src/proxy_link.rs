@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     redirect,
     state::{Readiness, Runner},
-    trust,
+    sys, trust,
 };
 
 const RETRY: Duration = Duration::from_millis(25);
@@ -79,6 +79,8 @@ async fn connect(proxy: SocketAddr, runner: &Runner, folder: &std::path::Path) -
     let root = String::from_utf8(root.to_vec()).map_err(|_| "the proxy's root is not text".to_owned())?;
     let variables = trust::write(folder, &root).map_err(|error| error.to_string())?;
     runner.set_trust_variables(variables);
+    // The bundle took a hundred times what is left of it.
+    sys::give_memory_back();
     link.boot = health.boot;
     Ok(link)
 }

@@ -1,4 +1,4 @@
-//! The one module with `unsafe`: the raw system calls that load a filter and reset signals.
+//! The one module with `unsafe`: the raw calls that load a filter, reset signals and give memory back.
 //!
 //! The library's own loader sets `no_new_privs` first, which would break `su` and every setuid file of an image. A
 //! process that holds `CAP_SYS_ADMIN` in its user namespace may load a filter without it.
@@ -42,4 +42,13 @@ pub(crate) fn default_signals() {
         // what the C library keeps for itself; none of them can be ignored.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+}
+
+/// Gives the kernel back what was freed. The runner stays as long as its sandbox, beside a workload with a memory limit.
+pub(crate) fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the allocator locks its own arenas; nothing that is in use is touched.
+    unsafe {
+        libc::malloc_trim(0)
+    };
 }

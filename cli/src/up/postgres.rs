@@ -305,10 +305,16 @@ fn end_of(log: &Path) -> String {
 const SUPERUSER: &str = "postgres";
 const DATABASE: &str = "assay";
 const PROGRAMS: [&str; 5] = ["postgres", "initdb", "pg_ctl", "pg_isready", "createdb"];
-const SETTINGS: [&str; 4] = [
+/// A long queue is some hundred megabytes of rows that change all the time. What the defaults make slow is not the change
+/// but the log of it: pages written whole after each checkpoint, buffers that have to be emptied to go on.
+const SETTINGS: [&str; 8] = [
     "listen_addresses=",
     "max_connections=100",
-    "shared_buffers=64MB",
+    "shared_buffers=256MB",
+    "wal_buffers=16MB",
+    "wal_compression=on",
+    "max_wal_size=2GB",
+    "checkpoint_timeout=15min",
     "log_timezone=UTC",
 ];
 const LONGEST_SOCKET: usize = 107;
