@@ -217,6 +217,16 @@ mod tests {
             (pico("0"), pico("1e30"), pico("-1"), pico("null"), pico("\"1\"")),
             (Some(0), None, None, None, None)
         );
+        // Ten dimes are a dollar, but not in binary fractions.
+        let (exact, floating): (PicoUsd, f64) = (
+            ["0.1"; 10]
+                .iter()
+                .map(|dime| dime.parse::<PicoUsd>().unwrap())
+                .sum(),
+            [0.1; 10].iter().sum(),
+        );
+        assert_eq!(exact.to_string(), "1");
+        assert!(floating < 1.0);
     }
 
     proptest! {

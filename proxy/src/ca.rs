@@ -4,16 +4,10 @@
 //! Clients do not apply name constraints to a trust anchor alike, hence the intermediate: every client that was tried
 //! refuses a leaf for another name or for an address below it.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use assay_core::egress::HostName;
-use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
+use jiff::{Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, date_time_ymd,
@@ -26,7 +20,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 pub struct Authority {
     root_pem: String,
     configs: BTreeMap<HostName, Arc<ServerConfig>>,
-    made: Instant,
+    valid: Days,
 }
 
 /// What signs the leaves of a sandbox, bound to its opened hosts. Its key lives as long as this value.
@@ -62,7 +56,7 @@ impl Authority {
         Ok(Self {
             root_pem: intermediate.root_pem,
             configs,
-            made: Instant::now(),
+            valid: Days::around(now),
         })
     }
 
@@ -71,10 +65,10 @@ impl Authority {
         &self.root_pem
     }
 
-    /// Do clients still take the certificates?
-    pub fn is_valid(&self) -> bool {
-        // They end with the begin of a day.
-        self.made.elapsed() < DAY * (VALID_DAYS - 1)
+    /// Do clients take the certificates, by a clock that says `now`? Theirs is the same as ours.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        let today = now.to_zoned(TimeZone::UTC).date();
+        self.valid.first <= today && today < self.valid.last
     }
 
     /// How to answer as an opened host.
@@ -166,18 +160,34 @@ fn valid(now: Timestamp, name: &str) -> CertificateParams {
     let mut subject = DistinguishedName::new();
     subject.push(DnType::CommonName, name);
     params.distinguished_name = subject;
-    let today = now.to_zoned(TimeZone::UTC).date();
-    let date = |day: jiff::civil::Date| {
+    let date = |day: Date| {
         let part = |value: i8| u8::try_from(value).unwrap_or(1);
         date_time_ymd(i32::from(day.year()), part(day.month()), part(day.day()))
     };
-    params.not_before = date(today.saturating_sub(2.days()));
-    params.not_after = date(today.saturating_add(i64::from(VALID_DAYS).days()));
+    let days = Days::around(now);
+    params.not_before = date(days.first);
+    params.not_after = date(days.last);
     params
 }
 
-const VALID_DAYS: u32 = 30;
-const DAY: Duration = Duration::from_hours(24);
+/// From the begin of one day to the begin of another, UTC.
+#[derive(Debug, Clone, Copy)]
+struct Days {
+    first: Date,
+    last: Date,
+}
+
+impl Days {
+    fn around(now: Timestamp) -> Self {
+        let today = now.to_zoned(TimeZone::UTC).date();
+        Self {
+            first: today.saturating_sub(2.days()),
+            last: today.saturating_add(VALID_DAYS.days()),
+        }
+    }
+}
+
+const VALID_DAYS: i64 = 30;
 
 #[cfg(test)]
 mod tests {

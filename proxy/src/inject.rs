@@ -9,7 +9,7 @@ mod request;
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
-use assay_core::{control::proxy::ProxyAssignment, egress::HostName, secret::Injection};
+use assay_core::{clock::Clock, control::proxy::ProxyAssignment, egress::HostName, secret::Injection};
 use http::{Request, Response, request::Parts};
 use hyper::{
     body::Incoming,
@@ -49,13 +49,13 @@ impl Guarded {
     pub fn new(
         assignment: &ProxyAssignment,
         policy: &Policy,
-        provider: &Arc<CryptoProvider>,
+        (provider, clock): (&Arc<CryptoProvider>, &Arc<dyn Clock>),
     ) -> Result<Self, upstream::Error> {
         let host = |(name, injections): (&HostName, &Arc<[Injection]>)| {
             let is_fixed = assignment.fixed_addresses.contains_key(name);
             let extra = assignment.extra_roots_pem.iter().filter(|_| is_fixed);
             let host = Host {
-                tls: Arc::new(upstream::config(name, extra, provider)?),
+                tls: Arc::new(upstream::config(name, extra, (provider, clock))?),
                 secrets: Arc::new(Secrets::of_all(injections.iter().map(|one| one.value.expose()))),
             };
             Ok((name.clone(), host))

@@ -76,6 +76,16 @@ pub struct Serving {
     pub deaf: AtomicBool,
     /// Random at start; told by `/healthz` and to the watch over the packet rules.
     pub boot: String,
+    clock: Wall,
+}
+
+/// The wall clock.
+struct Wall(Arc<dyn Clock>);
+
+impl std::fmt::Debug for Wall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Wall")
+    }
 }
 
 /// Why the proxy cannot serve.
@@ -107,13 +117,13 @@ impl Serving {
         let hosts: Vec<HostName> = models.cloned().collect();
         let injected = policy.injected().map(|(host, _)| host.clone());
         let opened: Vec<HostName> = hosts.iter().cloned().chain(injected).collect();
-        let services = Services::new(assignment, &provider)?;
+        let services = Services::new(assignment, &provider, clock)?;
         let recorder = files.recording.map(|file| {
             let secrets = hosts.iter().map(|host| services.secrets(host)).collect();
             Arc::new(Recorder::new(file, secrets, Arc::clone(clock)))
         });
         let serving = Self {
-            guarded: Guarded::new(assignment, &policy, &provider)?,
+            guarded: Guarded::new(assignment, &policy, (&provider, clock))?,
             policy,
             phases: Phases::new(assignment.phase),
             account: Arc::new(Account::open(
@@ -142,6 +152,7 @@ impl Serving {
             waits: Waits::default(),
             deaf: AtomicBool::new(false),
             boot: boot_id,
+            clock: Wall(Arc::clone(clock)),
         };
         let started = Event::allow(Kind::Control, assignment.phase, "started");
         serving.audit.write(started);
@@ -191,7 +202,7 @@ impl Serving {
         if self.deaf.load(Ordering::Relaxed) {
             faults.push("listener_failing".to_owned());
         }
-        if !self.authority.is_valid() {
+        if !self.authority.is_valid(self.clock.0.now()) {
             faults.push("certificates_expired".to_owned());
         }
         if self.replay.as_ref().is_some_and(|replay| !replay.is_ready()) {

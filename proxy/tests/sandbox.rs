@@ -3,8 +3,12 @@
 
 #[path = "sandbox/apis.rs"]
 mod apis;
+#[path = "sandbox/clocks.rs"]
+mod clocks;
 #[path = "sandbox/control.rs"]
 mod control;
+#[path = "sandbox/hostile.rs"]
+mod hostile;
 #[path = "sandbox/model.rs"]
 mod model;
 #[path = "sandbox/recorded.rs"]

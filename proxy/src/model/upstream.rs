@@ -1,8 +1,9 @@
 //! Connections to the model services: TLS with verified certificates, HTTP/1.1, the one place that sends a credential.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use assay_core::{
+    clock::Clock,
     control::proxy::ProxyAssignment,
     egress::HostName,
     upstream::{Dialect, Upstream},
@@ -12,8 +13,8 @@ use http::{HeaderName, HeaderValue, Method, Request, header, uri::PathAndQuery};
 use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use rustls::{ClientConfig, RootCertStore, crypto::CryptoProvider, time_provider::TimeProvider};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -74,13 +75,17 @@ pub enum Error {
 
 impl Services {
     /// Trusts the public roots, and for each service the extra root that the operator gave it.
-    pub fn new(assignment: &ProxyAssignment, provider: &Arc<CryptoProvider>) -> Result<Self, Error> {
+    pub fn new(
+        assignment: &ProxyAssignment,
+        provider: &Arc<CryptoProvider>,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
         let configs = assignment.upstreams.iter().map(|upstream| {
             let fixed = upstream.address.is_some() || assignment.fixed_addresses.contains_key(&upstream.host);
             let shared = assignment.extra_roots_pem.as_ref().filter(|_| fixed);
             let extra = upstream.ca_pem.iter().chain(shared);
             let service = Service {
-                tls: Arc::new(config(&upstream.host, extra, provider)?),
+                tls: Arc::new(config(&upstream.host, extra, (provider, clock))?),
                 idle: Idle::default(),
                 secrets: Secrets::of(upstream.credential.expose()),
             };
@@ -225,7 +230,7 @@ const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version
 pub fn config<'a>(
     host: &HostName,
     extra: impl Iterator<Item = &'a String>,
-    provider: &Arc<CryptoProvider>,
+    (provider, clock): (&Arc<CryptoProvider>, &Arc<dyn Clock>),
 ) -> Result<ClientConfig, Error> {
     let mut roots = RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
@@ -237,12 +242,29 @@ pub fn config<'a>(
             roots.add(certificate).map_err(|_| malformed())?;
         }
     }
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
+    let time = Arc::new(WallTime(Arc::clone(clock)));
+    let mut config = ClientConfig::builder_with_details(Arc::clone(provider), time)
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// Certificates are judged by the clock that everything else is written down by.
+struct WallTime(Arc<dyn Clock>);
+
+impl TimeProvider for WallTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from(self.0.now().as_second()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}
+
+impl fmt::Debug for WallTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WallTime")
+    }
 }
 
 const HTTPS: u16 = 443;

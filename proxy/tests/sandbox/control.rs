@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use assay_core::{
-    control::proxy::{AuditLine, Health, Switch},
+    control::proxy::{AuditLine, Health, ProxyAssignment, Switch},
     digest::Digest,
+    egress::Egress,
+    money::PicoUsd,
     phase::EgressPhase,
 };
 use serde_json::json;
@@ -45,6 +47,59 @@ async fn a_proxy_that_has_served_only_reports_after_a_restart() {
     assert_eq!(again.signed("POST", "/v1/phase", &switch).await.status, 409);
     assert!(!again.signed_get("/v1/log?from=0").await.body.is_empty());
     assert_eq!(again.signed_get("/v1/audit?from=0").await.status, 200);
+}
+
+#[tokio::test]
+async fn h14_no_other_policy_price_or_budget_reaches_a_proxy_that_runs() {
+    let world = World::start(Script::answer(100, 10)).await;
+    let loosened = |assignment: &mut ProxyAssignment| {
+        let purse = assignment.purses.get_mut(&EgressPhase::Agent).unwrap();
+        purse.budget = "1000".parse().unwrap();
+        assignment.egress.insert(EgressPhase::Agent, Egress::Public);
+        assignment
+            .prices
+            .values_mut()
+            .for_each(|price| price.output = PicoUsd::ZERO);
+    };
+    let path = world.offer(loosened);
+    let assignment: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let control = world.control();
+    for route in ["/v1/assignment", "/v1/policy", "/v1/reload"] {
+        for method in ["POST", "PUT"] {
+            assert_eq!(
+                control.signed(method, route, &assignment).await.status,
+                404,
+                "{route}"
+            );
+        }
+    }
+    let called = async || {
+        let mut connection = world.plain_model().await;
+        let answer = connection
+            .post("/v1/chat/completions", &[], &chat(&json!({})))
+            .await;
+        (answer.status, world.settled_ledger().await)
+    };
+    let (status, ledger) = called().await;
+    // 100 in, 10 out, by the prices that it began with.
+    assert_eq!((status, ledger.settled.to_string().as_str()), (200, "0.00012"));
+    assert_eq!(ledger.budget.to_string(), "1");
+    assert_eq!(
+        world.http80("evil.example").await.json()["error"]["code"],
+        "host_not_allowed"
+    );
+    // What can be changed is the phase, by signature and a higher generation, among those that it began with.
+    let switch = Switch {
+        generation: 1,
+        phase: EgressPhase::Setup,
+        step: 0,
+    };
+    assert_eq!(control.signed("POST", "/v1/phase", &switch).await.status, 200);
+    assert_eq!(called().await.0, 403, "no purse for this phase");
+    // The file is there when it is started anew: it is taken away unread, and nobody is served.
+    let again = world.start_again();
+    assert!(!path.exists());
+    assert_eq!(again.ledger().await.budget.to_string(), "1");
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! A proxy under test, with a workload's and a control plane's means to speak to it.
 
+#[path = "world/names.rs"]
+mod names;
+
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -11,7 +14,7 @@ use std::{
 };
 
 use assay_core::{
-    clock::SystemClock,
+    clock::{Clock, SystemClock},
     control::{
         proxy::{AuditLine, Health, Ledger, ProxyAssignment},
         signature::{AUTH_HEADER, Claim, MAC_HEADER, Signer, response_mac},
@@ -37,7 +40,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::{TcpStream, UdpSocket},
+    net::TcpStream,
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
@@ -98,13 +101,22 @@ impl World {
 
     /// With a changed assignment.
     pub(crate) async fn with(script: Script, change: impl FnOnce(&mut ProxyAssignment)) -> Self {
+        Self::by_clock(Arc::new(SystemClock), script, change).await
+    }
+
+    /// By another wall clock.
+    pub(crate) async fn by_clock(
+        clock: Arc<dyn Clock>,
+        script: Script,
+        change: impl FnOnce(&mut ProxyAssignment),
+    ) -> Self {
         let model = Model::start(&[MODEL_HOST, OPENAI_HOST, ANTHROPIC_HOST, OTHER_HOST], script).await;
         let mut assignment = assignment(&model);
         change(&mut assignment);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("assignment.json");
         std::fs::write(&path, serde_json::to_vec(&assignment).unwrap()).unwrap();
-        let running = begin(&folder);
+        let running = begin(&folder, clock);
         assert!(!path.exists());
         Self {
             model,
@@ -114,9 +126,18 @@ impl World {
         }
     }
 
+    /// Puts another assignment where the first one lay.
+    pub(crate) fn offer(&self, change: impl FnOnce(&mut ProxyAssignment)) -> PathBuf {
+        let mut assignment = assignment(&self.model);
+        change(&mut assignment);
+        let path = self.folder.path().join("assignment.json");
+        std::fs::write(&path, serde_json::to_vec(&assignment).unwrap()).unwrap();
+        path
+    }
+
     /// A second proxy on the same state, as after a restart.
     pub(crate) fn start_again(&self) -> Control {
-        let running = begin(&self.folder);
+        let running = begin(&self.folder, Arc::new(SystemClock));
         assert!(running.workload.is_none());
         Control {
             address: running.control,
@@ -221,57 +242,16 @@ impl World {
         let mut stream = TcpStream::connect(self.workload().other).await.unwrap();
         !matches!(stream.read(&mut [0; 1]).await, Ok(1..))
     }
-
-    /// Whether the name has a synthetic address; `None` when it does not exist.
-    pub(crate) async fn look_up(&self, name: &str) -> Option<bool> {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        socket
-            .send_to(&question(name), self.workload().dns)
-            .await
-            .unwrap();
-        let mut buffer = [0; 512];
-        let length = socket.recv(&mut buffer).await.unwrap();
-        is_synthetic(&buffer[..length])
-    }
-
-    pub(crate) async fn look_up_over_tcp(&self, name: &str) -> Option<bool> {
-        let mut stream = TcpStream::connect(self.workload().dns_tcp).await.unwrap();
-        let question = question(name);
-        stream
-            .write_u16(u16::try_from(question.len()).unwrap())
-            .await
-            .unwrap();
-        stream.write_all(&question).await.unwrap();
-        let mut answer = vec![0; usize::from(stream.read_u16().await.unwrap())];
-        stream.read_exact(&mut answer).await.unwrap();
-        is_synthetic(&answer)
-    }
 }
 
-/// A question for the A record of a name.
-fn question(name: &str) -> Vec<u8> {
-    let mut bytes = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in name.split('.') {
-        bytes.push(u8::try_from(label.len()).unwrap());
-        bytes.extend_from_slice(label.as_bytes());
-    }
-    bytes.extend_from_slice(&[0, 0, 1, 0, 1]);
-    bytes
-}
-
-fn is_synthetic(answer: &[u8]) -> Option<bool> {
-    let exists = answer[3].trailing_zeros() >= 4;
-    exists.then(|| answer[answer.len() - 4] == 198 && [18, 19].contains(&answer[answer.len() - 3]))
-}
-
-fn begin(folder: &tempfile::TempDir) -> Running {
+fn begin(folder: &tempfile::TempDir, clock: Arc<dyn Clock>) -> Running {
     run::start(Start {
         assignment: PathBuf::from(folder.path()).join("assignment.json"),
         state: folder.path().to_owned(),
         addresses: Addresses::loopback(),
         grace: Duration::from_mins(1),
         commit: "test",
-        clock: Arc::new(SystemClock),
+        clock,
     })
     .unwrap()
 }

@@ -63,6 +63,11 @@ fn f18_the_upstream_fee_of_an_own_key_is_added_and_of_no_other() {
 
 #[test]
 fn h8_what_cannot_be_believed_is_no_usage() {
+    let said = r#"{"choices":[{"delta":{"content":"{\"usage\":{\"cost\":0}}"}}]}"#;
+    assert!(
+        said.replace('\\', "").contains(r#""usage":{"cost":0}"#),
+        "who looks for the words finds a bill"
+    );
     for document in [
         "",
         "[DONE]",
@@ -73,7 +78,7 @@ fn h8_what_cannot_be_believed_is_no_usage() {
         r#"{"usage":{"cost":"0.1"}}"#,
         r#"{"usage":{"cost":1e30}}"#,
         r#"{"usage":{"prompt_tokens":-1}}"#,
-        r#"{"choices":[{"delta":{"content":"{\"usage\":{\"cost\":0}}"}}]}"#,
+        said,
     ] {
         for api in [Api::Chat, Api::Responses, Api::Messages, Api::Embeddings] {
             assert_eq!(whole(api, document), None, "{api:?} {document}");
