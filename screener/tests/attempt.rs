@@ -15,7 +15,12 @@ mod platform;
 #[path = "attempt/world.rs"]
 mod world;
 
-use assay_core::{agent::Contract, cause::Cause};
+use assay_core::{
+    agent::Contract,
+    cause::Cause,
+    secret::{self, SecretValue},
+    upstream::Secret,
+};
 use assay_runtime::telemetry;
 
 use self::world::{Files, World};
@@ -339,4 +344,30 @@ async fn an_agent_is_told_of_tools_and_a_report_of_single_tests_is_kept() {
     );
     let kept = world.platform.artifact("tests.json");
     assert!(kept.contains("\"failed\",\"message\":\"no\""), "{kept}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_value_is_nowhere_in_the_sandbox_but_its_placeholder_is() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let mut files = task("schema_version = '1.4'\n[environment.env]\nTOKEN = '${TOKEN}'");
+    // In pieces, so that the search does not find itself.
+    let solve = "#!/bin/bash\necho \"told $TOKEN\"\nvalue=the-secret-\nvalue=${value}value-0123456789\n\
+                 grep -rlsF \"$value\" /app /assay /etc /logs /run /solution /tmp /var && echo found\n\
+                 cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -F \"$value\" && echo found\n\
+                 echo searched; echo 42 > answer.txt\n";
+    files.insert("solution/solve.sh", solve);
+    let mut assignment = world.assignment(Contract::Oracle, &files);
+    let secret = SecretValue {
+        value: Secret::new("the-secret-value-0123456789"),
+        host: "api.example.com".parse().unwrap(),
+        header: "authorization".to_owned(),
+    };
+    assignment.secrets.insert("TOKEN".to_owned(), secret);
+    let placeholder = secret::placeholder(assignment.run, "TOKEN");
+    let report = world.run(assignment).await;
+    assert_eq!(report.score, Some(1.0), "{}", report.detail);
+    let said = world.platform.output("agent/stdout");
+    assert_eq!(said, format!("told {placeholder}\nsearched\n"));
 }
