@@ -16,6 +16,8 @@ pub struct Ended {
     pub attempts: u32,
     /// Attempts that ended as `proxy_lost` before this one.
     pub proxy_losses: u32,
+    /// Attempts for which there was no room before this one. They do not count.
+    pub no_rooms: u32,
     /// Whether somebody cancelled the run.
     pub cancelled: bool,
     /// A random number for the jitter.
@@ -71,7 +73,8 @@ impl Ended {
         if self.cancelled {
             return Outcome::Cancelled;
         }
-        if cause.is_retried() && self.attempts < MAX_ATTEMPTS {
+        let counted = self.attempts.saturating_sub(self.no_rooms);
+        if cause == Cause::NoRoom || (cause.is_retried() && counted < MAX_ATTEMPTS) {
             let delay_ms = back_off_ms(self.attempts, self.dice);
             return Outcome::Retry { cause, delay_ms };
         }
@@ -98,6 +101,7 @@ mod tests {
             score: Some(1.0),
             attempts,
             proxy_losses: 0,
+            no_rooms: 0,
             cancelled: false,
             dice: 0,
         }
@@ -152,6 +156,20 @@ mod tests {
     }
 
     #[test]
+    fn an_attempt_without_room_does_not_count() {
+        for attempts in [1, 3, 30] {
+            let outcome = ended(Cause::NoRoom, attempts).outcome();
+            assert!(matches!(outcome, Outcome::Retry { .. }), "{attempts}");
+        }
+        let after = |no_rooms| Ended {
+            no_rooms,
+            ..ended(Cause::SandboxLost, 4)
+        };
+        assert!(matches!(after(2).outcome(), Outcome::Retry { .. }));
+        assert!(matches!(after(1).outcome(), Outcome::GaveUp { .. }));
+    }
+
+    #[test]
     fn a_cancelled_run_is_not_tried_again_but_finished_work_counts() {
         let lost = Ended {
             cancelled: true,
@@ -171,11 +189,12 @@ mod tests {
             index in 0..Cause::ALL.len(), attempts in 1u32..6, losses in 0u32..3, cancelled: bool, dice: u32,
         ) {
             let cause = Cause::ALL[index];
-            let ended = Ended { cause, score: None, attempts, proxy_losses: losses, cancelled, dice };
+            let ended = Ended { cause, score: None, attempts, proxy_losses: losses, no_rooms: 0, cancelled, dice };
             match ended.outcome() {
                 Outcome::Finished { cause, .. } => prop_assert!(cause.is_graded()),
                 Outcome::Retry { cause, delay_ms } => {
-                    prop_assert!(cause.is_retried() && attempts < MAX_ATTEMPTS && !cancelled);
+                    let goes_on = attempts < MAX_ATTEMPTS || cause == Cause::NoRoom;
+                    prop_assert!(cause.is_retried() && goes_on && !cancelled);
                     prop_assert!((1000..=60_000).contains(&delay_ms));
                 }
                 Outcome::GaveUp { cause } => prop_assert!(!cause.is_graded()),

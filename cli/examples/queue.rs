@@ -254,7 +254,15 @@ impl Worker {
             let begun = Instant::now();
             let claimed: Claimed = self
                 .client
-                .json(Method::POST, &url, Some(&self.key), Some(&Claim { slots: SLOTS }))
+                .json(
+                    Method::POST,
+                    &url,
+                    Some(&self.key),
+                    Some(&Claim {
+                        slots: SLOTS,
+                        fresh: None,
+                    }),
+                )
                 .await?;
             claims.push(begun.elapsed().as_secs_f64() * 1000.0);
             if claimed.assignments.is_empty() {

@@ -112,6 +112,8 @@ causes! {
     ProviderDown = "provider_down", Provider, true, false, false;
     /// The sandbox could not be created or never became ready.
     SandboxFailed = "sandbox_failed", Platform, true, false, false;
+    /// There was no room for the sandbox: nothing was tried, and the attempt does not count.
+    NoRoom = "no_room", Platform, true, false, false;
     /// The proxy died under the agent.
     ProxyLost = "proxy_lost", Platform, true, false, false;
     /// The sandbox vanished or its runner stopped answering.

@@ -28,8 +28,8 @@ use tokio::sync::mpsc;
 
 use self::{build::Flights, fault::fault, images::OwnImages, labels::Owner};
 use crate::{
-    Beacon, BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Sandbox, SandboxRef, SandboxSpec,
-    deadline::within,
+    Beacon, BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Resources, Sandbox, SandboxRef,
+    SandboxSpec, deadline::within,
 };
 
 /// Longest wait for one ordinary answer of the engine.
@@ -147,9 +147,11 @@ impl Engine for Containers {
         remove::destroy(self, *sandbox).await
     }
 
-    async fn ping(&self) -> Result<(), Error> {
+    /// As many as it has slots: what a machine holds is its operator's word.
+    async fn room(&self, _slot: &Resources) -> Result<u32, Error> {
         let asked = async { self.docker.ping().await.map_err(|error| fault("ping", &error)) };
-        within("ping", PING, asked).await.map(|_| ())
+        within("ping", PING, asked).await?;
+        Ok(u32::MAX)
     }
 
     async fn list(&self) -> Result<Vec<Listed>, Error> {

@@ -14,9 +14,11 @@ mod image;
 mod labels;
 mod living;
 mod pod;
+mod quantity;
 mod reach;
 mod reference;
 mod remove;
+mod room;
 mod settings;
 mod start;
 mod status;
@@ -35,16 +37,16 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 pub use self::settings::{Access, BeaconAt, Images, PodOptions, Reach, Registries, Settings, Toleration};
-use self::{fault::fault, image::Lookup, labels::Owner, reach::Ways};
+use self::{fault::fault, image::Lookup, labels::Owner, reach::Ways, room::Queue};
 use crate::{
-    Beacon, BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Sandbox, SandboxRef, SandboxSpec,
-    deadline::within,
+    Beacon, BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Resources, Sandbox, SandboxRef,
+    SandboxSpec, deadline::within,
 };
 
 /// Longest wait for one ordinary answer of the cluster.
 const CALL: Duration = Duration::from_mins(1);
-/// Longest wait for a sign of life.
-const PING: Duration = Duration::from_secs(5);
+/// Longest wait for an answer before work is taken.
+const ROOM: Duration = Duration::from_secs(5);
 /// Beside the time that a sandbox has to start: for saying why it did not.
 const SLACK: Duration = Duration::from_secs(15);
 
@@ -61,6 +63,7 @@ pub struct Kubernetes {
     ways: Ways,
     /// Where the beacon answers; `None` where flips are not proven.
     beacon: Option<IpAddr>,
+    queue: Queue,
 }
 
 impl Kubernetes {
@@ -89,6 +92,7 @@ impl Kubernetes {
             lookup: Lookup::new(settings.registries),
             ways: Ways::new(settings.reach),
             beacon,
+            queue: Queue::new(settings.most_waiting),
         };
         within("connect to the cluster", CALL, living::list(&engine)).await?;
         Ok(engine)
@@ -135,12 +139,8 @@ impl Engine for Kubernetes {
         remove::destroy(self, *sandbox).await
     }
 
-    async fn ping(&self) -> Result<(), Error> {
-        let asked = async {
-            let version = self.client.apiserver_version().await;
-            version.map_err(|error| fault("ping", &error))
-        };
-        within("ping", PING, asked).await.map(|_| ())
+    async fn room(&self, slot: &Resources) -> Result<u32, Error> {
+        within("look for room", ROOM, room::room(self, slot)).await
     }
 
     async fn list(&self) -> Result<Vec<Listed>, Error> {

@@ -52,8 +52,9 @@ pub trait Engine: Send + Sync {
     /// Removes every trace of a sandbox. One that does not exist is no error.
     fn destroy(&self, sandbox: &SandboxRef) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Does it answer? Asked before work is taken: an engine that is away would lose every attempt at once.
-    fn ping(&self) -> impl Future<Output = Result<(), Error>> + Send;
+    /// How many more sandboxes of that size it has room for, as far as it can tell. Asked before work is taken: an engine
+    /// that is away would lose every attempt at once.
+    fn room(&self, slot: &Resources) -> impl Future<Output = Result<u32, Error>> + Send;
 
     /// Every sandbox of this installation, and of no other.
     fn list(&self) -> impl Future<Output = Result<Vec<Listed>, Error>> + Send;

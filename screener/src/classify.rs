@@ -141,7 +141,13 @@ fn decisive(row: &Row, item: &Evidence, all: &[Evidence]) -> Option<Finding> {
         Evidence::Engine(EngineFault::NoImage | EngineFault::Build, message) => {
             closed(Cause::ImageUnavailable, message)
         }
-        Evidence::Engine(EngineFault::Other, message) => closed(Cause::SandboxFailed, message),
+        // What the agent did before would be lost with the attempt, so that one counts.
+        Evidence::Engine(EngineFault::NoRoom, message) if row.phase == Phase::Start => {
+            closed(Cause::NoRoom, message)
+        }
+        Evidence::Engine(EngineFault::NoRoom | EngineFault::Other, message) => {
+            closed(Cause::SandboxFailed, message)
+        }
         Evidence::Unhealthy(message) => closed(Cause::HealthcheckFailed, message),
         Evidence::Silent(message) => closed(Cause::SandboxLost, message),
         Evidence::NotSwitched(message) => closed(Cause::FlipFailed, message),

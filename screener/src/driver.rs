@@ -68,6 +68,8 @@ pub struct Site<E> {
     pub limits: LimitSettings,
     /// The sums of what proxies counted.
     pub sandboxes: Sandboxes,
+    /// Held by each attempt that has no sandbox yet.
+    pub rising: Arc<()>,
 }
 
 /// What the worker's loops tell a driver.
@@ -132,6 +134,8 @@ pub struct Driver<E> {
     /// What the task archive holds.
     files: Option<assay_core::archive::Files>,
     live: Option<Arc<Live>>,
+    /// Until there is a sandbox.
+    rising: Option<Arc<()>>,
     output: Option<Shipper>,
     /// Carries away what the proxy of the agent's sandbox writes down.
     records: Option<Follower>,
@@ -159,6 +163,7 @@ impl<E: Engine> Driver<E> {
             manifest: None,
             files: None,
             live: None,
+            rising: assignment.adopted.is_none().then(|| Arc::clone(&site.rising)),
             output: None,
             records: None,
             last_words: Vec::new(),

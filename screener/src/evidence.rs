@@ -94,6 +94,8 @@ pub enum EngineFault {
     NoImage,
     /// The image could not be built for a reason of the engine's own.
     Build,
+    /// There was no room for the sandbox.
+    NoRoom,
     /// Anything else.
     Other,
 }

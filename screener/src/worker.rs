@@ -83,6 +83,7 @@ where
         resolvers: config.resolvers.clone(),
         limits: registered.limits.clone(),
         sandboxes: status.sandboxes(),
+        rising: Arc::default(),
     };
     status.ready(true);
     let worker = Worker {
@@ -181,17 +182,40 @@ impl<E: Engine + 'static> Worker<E> {
         self.hand_back().await;
     }
 
+    /// What a sandbox takes that says nothing of its own.
+    fn slot(&self) -> assay_engine::Resources {
+        let limits = &self.registered.limits.default;
+        assay_engine::Resources {
+            cpu_milli: limits.cpu_milli,
+            memory_bytes: limits.memory_mb << 20,
+            pids: limits.pids,
+            disk_bytes: limits.storage_mb << 20,
+        }
+    }
+
+    /// Attempts that will ask for a sandbox and have none yet.
+    fn rising(&self) -> u32 {
+        u32::try_from(Arc::strong_count(&self.site.rising) - 1).unwrap_or(u32::MAX)
+    }
+
     fn free(&self) -> u32 {
         let running = u32::try_from(self.drivers.len()).unwrap_or(u32::MAX);
         self.config.slots.saturating_sub(running)
     }
 
     async fn claim(&mut self) -> usize {
-        if let Err(error) = self.site.engine.ping().await {
-            tracing::warn!(%error, "nothing is claimed while the engine is away");
-            return 0;
-        }
-        let body = Claim { slots: self.free() };
+        let room = match self.site.engine.room(&self.slot()).await {
+            Ok(room) => room,
+            Err(error) => {
+                tracing::warn!(%error, "nothing is claimed while the engine is away");
+                return 0;
+            }
+        };
+        let slots = self.free();
+        let body = Claim {
+            slots,
+            fresh: Some(room.saturating_sub(self.rising()).min(slots)),
+        };
         match self.site.platform.claim(self.registered.worker, &body).await {
             Ok(claimed) => {
                 let count = claimed.assignments.len();

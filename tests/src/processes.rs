@@ -6,6 +6,7 @@ mod child;
 mod cluster;
 mod daemon;
 mod front;
+mod node;
 mod outside;
 
 use std::{
@@ -30,6 +31,7 @@ pub use self::{
     cluster::Cluster,
     daemon::Daemon,
     front::{Front, Hold},
+    node::Node,
     outside::Outside,
 };
 

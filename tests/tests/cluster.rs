@@ -7,12 +7,16 @@
 
 #[path = "cluster/admission.rs"]
 mod admission;
+#[path = "cluster/chaos.rs"]
+mod chaos;
 #[path = "cluster/flip.rs"]
 mod flip;
 #[path = "cluster/network.rs"]
 mod network;
 #[path = "cluster/rights.rs"]
 mod rights;
+#[path = "cluster/room.rs"]
+mod room;
 #[path = "cluster/runs.rs"]
 mod runs;
 

@@ -59,7 +59,15 @@ async fn named(stage: &Stage, worker: WorkerId) -> (String, String) {
 async fn claim(stage: &Stage, shown: &str, worker: WorkerId) -> Result<Claimed, Error> {
     let path = format!("/v1/workers/{worker}/claim");
     stage
-        .call_as(shown, Method::POST, &path, Some(&Claim { slots: 1 }))
+        .call_as(
+            shown,
+            Method::POST,
+            &path,
+            Some(&Claim {
+                slots: 1,
+                fresh: None,
+            }),
+        )
         .await
 }
 

@@ -80,7 +80,12 @@ impl Stage {
     pub async fn try_claim(&self, worker: WorkerId, slots: u32) -> Result<Vec<Assignment>, Error> {
         let path = format!("/v1/workers/{worker}/claim");
         let answer = self
-            .call_as(&self.worker_key, Method::POST, &path, Some(&Claim { slots }))
+            .call_as(
+                &self.worker_key,
+                Method::POST,
+                &path,
+                Some(&Claim { slots, fresh: None }),
+            )
             .await;
         answer.map(|claimed: Claimed| claimed.assignments)
     }

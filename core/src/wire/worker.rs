@@ -77,6 +77,10 @@ pub struct Registered {
 pub struct Claim {
     /// Free slots.
     pub slots: u32,
+    /// How many of them there is room for where sandboxes run: at most so many new runs are handed out. What is adopted has
+    /// its sandbox already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fresh: Option<u32>,
 }
 
 /// The answer to a claim.

@@ -2,14 +2,17 @@
 
 use kube::Error as ClientError;
 
+use super::room;
 use crate::Error;
 
 /// Sorts an error of the client into ours: did the cluster refuse, or is it not up to the task now?
 pub(super) fn fault(operation: &'static str, error: &ClientError) -> Error {
     let message = sentence(error);
     match code(error) {
-        // Quota: there is room again when something else has ended.
-        Some(403) if message.contains("exceeded quota") => Error::NoRoom(message),
+        // Quota: there is room again when something else has ended, unless it is too small even alone.
+        Some(403) if message.contains("exceeded quota") && !room::never_fits(&message) => {
+            Error::NoRoom(message)
+        }
         Some(400..=407 | 410..=428 | 430..=499) => Error::Refused { operation, message },
         _ => Error::Unavailable { operation, message },
     }

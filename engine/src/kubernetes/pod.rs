@@ -109,7 +109,7 @@ impl Plan<'_> {
                 capabilities: Some(only(&INIT_CAPABILITIES)),
                 ..strict()
             }),
-            resources: Some(amounts(&[("cpu", 50, 1_000), ("memory", 64 * MIB, 64 * MIB)])),
+            resources: Some(init_amounts()),
             volume_mounts: Some(vec![
                 mount("files", AT_FILES, true),
                 mount(MAIN, AT_MAIN, false),
@@ -120,7 +120,6 @@ impl Plan<'_> {
     }
 
     fn proxy(&self) -> Container {
-        let (requested, limit) = PROXY_CPU_MILLI;
         Container {
             security_context: Some(SecurityContext {
                 run_as_user: Some(i64::from(PROXY_UID)),
@@ -129,11 +128,7 @@ impl Plan<'_> {
                 capabilities: Some(only(&[])),
                 ..strict()
             }),
-            resources: Some(amounts(&[
-                ("cpu", requested, limit),
-                ("memory", PROXY_MEMORY, PROXY_MEMORY),
-                ("ephemeral-storage", PROXY_STATE, PROXY_STATE),
-            ])),
+            resources: Some(proxy_amounts()),
             ports: Some(vec![control("proxy-control", port::PROXY)]),
             volume_mounts: Some(vec![mount(PROXY, "/assay", false)]),
             ..container(PROXY, self.images[1])
@@ -141,8 +136,6 @@ impl Plan<'_> {
     }
 
     fn main(&self) -> Container {
-        let limits = self.limits;
-        let cpu = (limits.cpu_milli * self.options.cpu_request_percent / 100).max(1);
         Container {
             command: Some(
                 ["/assay/runner", "serve", "--config", "/assay/runner.json"]
@@ -159,11 +152,7 @@ impl Plan<'_> {
                 seccomp_profile: Some(seccomp("Unconfined")),
                 ..SecurityContext::default()
             }),
-            resources: Some(amounts(&[
-                ("cpu", cpu, limits.cpu_milli),
-                ("memory", limits.memory_bytes, limits.memory_bytes),
-                ("ephemeral-storage", limits.disk_bytes, limits.disk_bytes),
-            ])),
+            resources: Some(main_amounts(self.limits, self.options)),
             ports: Some(vec![control("runner-control", port::RUNNER)]),
             volume_mounts: Some(vec![mount(MAIN, "/assay", false)]),
             ..container(MAIN, self.images[2])
@@ -190,6 +179,33 @@ impl Plan<'_> {
         };
         vec![files, empty(MAIN, MAIN_VOLUME), empty(PROXY, PROXY_STATE)]
     }
+}
+
+/// What init, proxy and main of a sandbox of that size reserve and may use: what quotas and schedulers count.
+pub(super) fn needs(limits: &Resources, options: &PodOptions) -> [ResourceRequirements; 3] {
+    [init_amounts(), proxy_amounts(), main_amounts(limits, options)]
+}
+
+fn init_amounts() -> ResourceRequirements {
+    amounts(&[("cpu", 50, 1_000), ("memory", 64 * MIB, 64 * MIB)])
+}
+
+fn proxy_amounts() -> ResourceRequirements {
+    let (requested, limit) = PROXY_CPU_MILLI;
+    amounts(&[
+        ("cpu", requested, limit),
+        ("memory", PROXY_MEMORY, PROXY_MEMORY),
+        ("ephemeral-storage", PROXY_STATE, PROXY_STATE),
+    ])
+}
+
+fn main_amounts(limits: &Resources, options: &PodOptions) -> ResourceRequirements {
+    let cpu = (limits.cpu_milli * options.cpu_request_percent / 100).max(1);
+    amounts(&[
+        ("cpu", cpu, limits.cpu_milli),
+        ("memory", limits.memory_bytes, limits.memory_bytes),
+        ("ephemeral-storage", limits.disk_bytes, limits.disk_bytes),
+    ])
 }
 
 /// What all three have in common.

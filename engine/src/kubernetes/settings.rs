@@ -21,6 +21,8 @@ pub struct Settings {
     pub reach: Reach,
     /// What proves that the network policies follow a sandbox's phase.
     pub beacon: BeaconAt,
+    /// Sandboxes that may wait for a node at the same time.
+    pub most_waiting: u32,
     /// What this cluster wants of our pods.
     pub pods: PodOptions,
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use futures_util::future::try_join3;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams};
-use tokio::time::Instant;
+use tokio::{sync::SemaphorePermit, time::Instant};
 
 use super::{
     Kubernetes, events,
@@ -15,7 +15,7 @@ use super::{
     labels::{self, Identity},
     living,
     pod::Plan,
-    reach,
+    reach, room,
     status::{Progress, Waiting, progress},
     watch::Watch,
 };
@@ -24,12 +24,13 @@ use crate::{Error, Sandbox, SandboxSpec};
 /// A sandbox whose containers run; the one of that id where it exists already.
 pub(super) async fn sandbox(engine: &Kubernetes, spec: &SandboxSpec) -> Result<Sandbox, Error> {
     let deadline = Instant::now() + spec.start_timeout;
+    let place = engine.queue.enter(deadline).await?;
     let facts = match living::pod(engine, spec.sandbox).await? {
         Some(pod) if labels::is_ours(&engine.owner, &pod.metadata) => living::facts(&pod),
         Some(_) => return Err(foreign(spec)),
-        None => place(engine, spec).await?,
+        None => self::place(engine, spec).await?,
     };
-    let ip = Box::pin(rise(engine, spec, deadline)).await?;
+    let ip = Box::pin(rise(engine, spec, deadline, place)).await?;
     let addresses = engine.ways.addresses(&engine.pods, spec.sandbox, ip).await?;
     Ok(living::sandbox(living::reference(spec.sandbox), addresses, facts))
 }
@@ -74,7 +75,13 @@ async fn place(engine: &Kubernetes, spec: &SandboxSpec) -> Result<Facts, Error> 
 }
 
 /// Follows the pod until its runner answers, or its containers run; then the Secret goes.
-async fn rise(engine: &Kubernetes, spec: &SandboxSpec, deadline: Instant) -> Result<IpAddr, Error> {
+async fn rise(
+    engine: &Kubernetes,
+    spec: &SandboxSpec,
+    deadline: Instant,
+    place: SemaphorePermit<'_>,
+) -> Result<IpAddr, Error> {
+    let mut place = Some(place);
     let mut watch = Watch::new(engine.pods.clone(), labels::name(spec.sandbox));
     let mut seen = Progress::default();
     loop {
@@ -86,6 +93,9 @@ async fn rise(engine: &Kubernetes, spec: &SandboxSpec, deadline: Instant) -> Res
             () = tokio::time::sleep_until(deadline) => return Err(late(engine, spec, &seen).await),
         };
         seen = progress_of(engine, spec, next)?;
+        if seen.placed_on_node {
+            drop(place.take());
+        }
         if seen.running && seen.ip.is_some() {
             break;
         }
@@ -139,6 +149,12 @@ async fn late(engine: &Kubernetes, spec: &SandboxSpec, seen: &Progress) -> Error
     };
     let message = [words, &events].join("; ");
     let message = message.trim_end_matches("; ");
+    if room && room::no_node_could(words) {
+        return Error::Refused {
+            operation: "start the pod",
+            message: format!("no node of this cluster could hold it: {message}"),
+        };
+    }
     if room {
         return Error::NoRoom(format!("after {seconds} s: {message}"));
     }

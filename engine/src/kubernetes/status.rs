@@ -19,6 +19,8 @@ pub(super) struct Progress {
     pub running: bool,
     /// The proxy runs: it has what the Secret held.
     pub placed: bool,
+    /// A node has taken it.
+    pub placed_on_node: bool,
     /// What it waits for.
     pub waiting: Option<Waiting>,
 }
@@ -64,6 +66,7 @@ pub(super) fn progress(pod: &Pod) -> Result<Progress, Error> {
         ip: status.pod_ip.as_ref().and_then(|text| text.parse().ok()),
         running: running(MAIN) && running(PROXY),
         placed: running(PROXY),
+        placed_on_node: pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()),
         waiting,
     })
 }

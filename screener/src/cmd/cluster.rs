@@ -106,6 +106,9 @@ pub struct ClusterArgs {
     /// CPU that is reserved for a task, in percent of its limit.
     #[arg(long, env = "ASSAY_CPU_REQUEST_PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=100))]
     pub cpu_request_percent: u64,
+    /// Sandboxes that may wait for a node at the same time; while so many do, no new run is taken.
+    #[arg(long, env = "ASSAY_MOST_WAITING", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub most_waiting: u32,
     /// Hours after which the cluster ends a sandbox by itself.
     #[arg(long, env = "ASSAY_POD_LIFETIME_HOURS", default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=720))]
     pub pod_lifetime_hours: u64,
@@ -142,6 +145,7 @@ impl ClusterArgs {
                 ReachKind::Forward => Reach::Forward,
             },
             beacon: self.beacon,
+            most_waiting: self.most_waiting,
             pods: PodOptions {
                 runtime_class: self.runtime_class,
                 user_namespace: self.user_namespace,

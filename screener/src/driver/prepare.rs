@@ -134,11 +134,10 @@ fn build_fault(error: &Error) -> EngineFault {
 pub(super) fn engine_fault(error: &Error) -> Evidence {
     let fault = match error {
         Error::NoImage(_) => EngineFault::NoImage,
-        Error::Unavailable { .. }
-        | Error::Refused { .. }
-        | Error::Died { .. }
-        | Error::Timeout { .. }
-        | Error::NoRoom(_) => EngineFault::Other,
+        Error::Unavailable { .. } | Error::Refused { .. } | Error::Died { .. } | Error::Timeout { .. } => {
+            EngineFault::Other
+        }
+        Error::NoRoom(_) => EngineFault::NoRoom,
     };
     Evidence::Engine(fault, error.to_string())
 }

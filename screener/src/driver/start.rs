@@ -126,6 +126,7 @@ impl<E: Engine> Driver<E> {
     pub(super) fn hold(&mut self, live: Arc<Live>) {
         self.records = Some(self.follow_proxy(&live, Place::Main));
         self.live = Some(live);
+        self.rising = None;
     }
 
     /// The agent's sandbox, found again after a restart.

@@ -190,6 +190,7 @@ async fn cluster(kubeconfig: &Path, reach: Reach) -> Kubernetes {
         },
         reach,
         beacon: BeaconAt::default(),
+        most_waiting: 6,
         pods: PodOptions {
             cpu_request_percent: 10,
             ..PodOptions::default()

@@ -58,7 +58,12 @@ pub async fn claim(
     if let Err(error) = &private {
         tracing::error!(%error, "no new run is handed out");
     }
-    let (adopted, claimed) = take(&app, &worker, slots, private.is_ok()).await?;
+    let fresh = if private.is_ok() {
+        claim.fresh.unwrap_or(slots)
+    } else {
+        0
+    };
+    let (adopted, claimed) = take(&app, &worker, slots, fresh).await?;
     app.metrics.adopted.inc_by(adopted.len().try_into().unwrap_or(0));
     app.metrics.claimed.inc_by(claimed.len().try_into().unwrap_or(0));
     let attempts: Vec<AttemptId> = adopted.iter().chain(&claimed).copied().collect();
@@ -76,20 +81,22 @@ pub async fn claim(
     Ok(Json(Claimed { assignments }))
 }
 
-/// Attempts adopted and attempts new. Without `anew` nothing new is taken, and what runs comes to its end.
+/// Attempts adopted and attempts new, of these at most `fresh`. Where that is none, what runs still comes to its end.
 async fn take(
     app: &App,
     worker: &Worker,
     slots: u32,
-    anew: bool,
+    fresh: u32,
 ) -> Result<(Vec<AttemptId>, Vec<AttemptId>), Refusal> {
     let lease_ms = app.config.lease_ms;
     let mut tx = store::begin(&app.pool).await?;
     let adopted = adopt(&mut tx, worker, slots, lease_ms).await?;
-    let left = slots.saturating_sub(u32::try_from(adopted.len()).unwrap_or(u32::MAX));
+    let left = slots
+        .saturating_sub(u32::try_from(adopted.len()).unwrap_or(u32::MAX))
+        .min(fresh);
     let mut claimed = Vec::new();
     // A worker of another commit may bring what it holds to an end, but takes nothing new.
-    if left > 0 && anew && super::register::same_commit(app, &worker.commit).is_ok() {
+    if left > 0 && super::register::same_commit(app, &worker.commit).is_ok() {
         let locked = lock_ready(&mut tx, &worker.class, left).await?;
         let funded = if locked.is_empty() {
             Vec::new()

@@ -26,6 +26,7 @@ pub struct Leased {
     cancel: bool,
     attempts: i32,
     proxy_losses: i32,
+    no_rooms: i64,
     budget_pico: i64,
     verifier_budget_pico: i64,
 }
@@ -38,10 +39,11 @@ pub async fn lock(
 ) -> Result<Option<Leased>, Error> {
     Ok(sqlx::query_as!(
         Leased,
-        "SELECT q.run, q.tenant, q.evaluation, q.fence, q.cancel, r.attempts, r.proxy_losses, a.budget_pico,
-                a.verifier_budget_pico
+        r#"SELECT q.run, q.tenant, q.evaluation, q.fence, q.cancel, r.attempts, r.proxy_losses, a.budget_pico,
+                a.verifier_budget_pico,
+                (SELECT count(*) FROM attempts n WHERE n.run = q.run AND n.cause = 'no_room') AS "no_rooms!"
          FROM run_queue q JOIN runs r ON r.id = q.run JOIN attempts a ON a.id = q.attempt
-         WHERE q.attempt = $1 AND q.fence = $2 AND q.state = 'leased' FOR UPDATE OF q",
+         WHERE q.attempt = $1 AND q.fence = $2 AND q.state = 'leased' FOR UPDATE OF q"#,
         attempt.0,
         big(fence.0)
     )
@@ -76,6 +78,7 @@ pub async fn close(
         score: end.report.and_then(|report| report.score),
         attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
         proxy_losses: u32::try_from(row.proxy_losses).unwrap_or(u32::MAX),
+        no_rooms: u32::try_from(row.no_rooms).unwrap_or(u32::MAX),
         cancelled: row.cancel,
         dice: end.dice,
     };

@@ -1,0 +1,146 @@
+//! How much more the cluster has room for: what may wait for a node at the same time, and what quotas leave.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join;
+use k8s_openapi::{
+    api::core::v1::{ResourceQuota, ResourceRequirements},
+    apimachinery::pkg::api::resource::Quantity,
+};
+use kube::{Api, api::ListParams};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
+
+use super::{
+    Kubernetes,
+    fault::{code, fault},
+    labels, pod,
+    quantity::thousandths,
+};
+use crate::{Error, Resources};
+
+/// Sandboxes of this process that wait for a node.
+#[derive(Debug)]
+pub(super) struct Queue {
+    most: u32,
+    free: Semaphore,
+}
+
+impl Queue {
+    /// At most so many at the same time.
+    pub(super) fn new(most: u32) -> Self {
+        Self {
+            most,
+            free: Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS)),
+        }
+    }
+
+    /// A place in it, to be kept until the pod has its node. Nothing was tried where none is free in time.
+    pub(super) async fn enter(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, Error> {
+        let most = self.most;
+        let full = || Error::NoRoom(format!("{most} sandboxes wait for a node already"));
+        let entered = tokio::time::timeout_at(deadline, self.free.acquire()).await;
+        entered.map_err(|_| full())?.map_err(|_| full())
+    }
+}
+
+/// How many more sandboxes of that size may be asked for now.
+pub(super) async fn room(engine: &Kubernetes, slot: &Resources) -> Result<u32, Error> {
+    let quotas: Api<ResourceQuota> = Api::namespaced(engine.client.clone(), &engine.namespace);
+    let waiting = ListParams::default()
+        .labels(&labels::selector(&engine.owner))
+        .fields("spec.nodeName=,status.phase=Pending");
+    let everything = ListParams::default();
+    let (waiting, quotas) = join(engine.pods.list_metadata(&waiting), quotas.list(&everything)).await;
+    let away = |error: &kube::Error| fault("look for room", error);
+    let waiting = waiting.map_err(|error| away(&error))?;
+    let quotas = match quotas {
+        Ok(quotas) => quotas.items,
+        // The rights of an older installation. A quota then speaks when a pod is made.
+        Err(error) if code(&error) == Some(403) => Vec::new(),
+        Err(error) => return Err(away(&error)),
+    };
+    let waiting = u32::try_from(waiting.items.len()).unwrap_or(u32::MAX);
+    let needs = pod::needs(slot, &engine.options);
+    let left = quotas.iter().map(|quota| left_by(quota, &needs));
+    Ok(left
+        .min()
+        .unwrap_or(u32::MAX)
+        .min(engine.queue.most.saturating_sub(waiting)))
+}
+
+/// How many pods with these needs a quota leaves. What it counts and a pod does not need is no obstacle.
+fn left_by(quota: &ResourceQuota, needs: &[ResourceRequirements; 3]) -> u32 {
+    let Some(status) = &quota.status else {
+        return u32::MAX;
+    };
+    let of = |amounts: &Option<BTreeMap<String, Quantity>>, key: &str| {
+        amounts
+            .as_ref()
+            .and_then(|amounts| thousandths(&amounts.get(key)?.0))
+    };
+    let fits = |key: &String| {
+        let (hard, used) = (of(&status.hard, key)?, of(&status.used, key).unwrap_or_default());
+        let need = need(needs, key).filter(|need| *need > 0)?;
+        u32::try_from(hard.saturating_sub(used) / need).ok()
+    };
+    let keys = status.hard.iter().flat_map(BTreeMap::keys);
+    keys.filter_map(fits).min().unwrap_or(u32::MAX)
+}
+
+/// What a pod takes of what a quota counts: the sum of its containers, or its init container where that is more.
+fn need([init, proxy, main]: &[ResourceRequirements; 3], key: &str) -> Option<u128> {
+    if matches!(key, "pods" | "count/pods") {
+        return Some(1_000);
+    }
+    let (limits, name) = match key.split_once('.') {
+        Some(("limits", name)) => (true, name),
+        Some(("requests", name)) => (false, name),
+        // As quotas name requests too.
+        _ => (false, key),
+    };
+    let of = |all: &ResourceRequirements| {
+        let amounts = if limits { &all.limits } else { &all.requests };
+        thousandths(&amounts.as_ref()?.get(name)?.0)
+    };
+    let together = of(proxy).unwrap_or_default() + of(main)?;
+    Some(of(init).map_or(together, |alone| alone.max(together)))
+}
+
+/// Whether a quota could never hold what was refused, in the API server's words: `exceeded quota: q, requested:
+/// requests.cpu=64, used: requests.cpu=0, limited: requests.cpu=4`.
+pub(super) fn never_fits(words: &str) -> bool {
+    let amounts = |label: &str| -> BTreeMap<&str, u128> {
+        let Some((_, rest)) = words.split_once(&format!("{label}: ")) else {
+            return BTreeMap::new();
+        };
+        let rest = rest.split(", ").next().unwrap_or_default();
+        let pair = |pair: &'_ str| {
+            let (name, amount) = pair.split_once('=')?;
+            Some((name.len(), thousandths(amount.trim())?))
+        };
+        let pairs = rest.split(',');
+        pairs
+            .filter_map(|text| pair(text).map(|(end, amount)| (text.get(..end).unwrap_or_default(), amount)))
+            .collect()
+    };
+    let limited = amounts("limited");
+    amounts("requested")
+        .iter()
+        .any(|(name, asked)| limited.get(name).is_some_and(|most| asked > most))
+}
+
+/// Whether the scheduler says that no node could hold the pod even without all others: taking something away would not
+/// help on any of them.
+pub(super) fn no_node_could(words: &str) -> bool {
+    let Some((_, preemption)) = words.split_once("preemption: 0/") else {
+        return false;
+    };
+    let nodes = preemption.split(' ').next().unwrap_or_default();
+    preemption.contains(&format!("{nodes} Preemption is not helpful for scheduling"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! What happens where the cluster has no room: told in its own words, and never more pods that wait than may.
+//!
+//! In a namespace of the test's own, without policies and gate: what is asked here is the scheduler and the quota.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use assay_core::{
+    clock::{Clock as _, SystemClock},
+    control::signature::Signer,
+    id::SandboxId,
+};
+use assay_engine::{
+    Engine as _, Error, Resources, SandboxRef, SandboxSpec,
+    kubernetes::{Access, BeaconAt, Images, Kubernetes, PodOptions, Reach, Registries, Settings},
+    trial,
+};
+use assay_tests::kubectl::{self, Kubectl};
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_node_could_hold_is_told_and_refused() {
+    let Some(stage) = Stage::set("big").await else {
+        return;
+    };
+    let engine = stage.engine(6, &[]).await;
+    let mut spec = spec();
+    spec.resources.memory_bytes = 1 << 50;
+    let error = engine.create(&spec).await.unwrap_err();
+    assert!(matches!(error, Error::Refused { .. }), "{error:?}");
+    let words = error.to_string();
+    assert!(
+        words.contains("no node of this cluster could hold it") && words.contains("Insufficient memory"),
+        "{words}"
+    );
+    let nowhere = stage.engine(6, &[("nobody", "here")]).await;
+    let error = nowhere.create(&self::spec()).await.unwrap_err().to_string();
+    assert!(
+        error.contains("no node of this cluster could hold it") && error.contains("selector"),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_so_many_sandboxes_wait_for_a_node() {
+    let Some(stage) = Stage::set("wait").await else {
+        return;
+    };
+    let engine = stage.engine(1, &[("nobody", "here")]).await;
+    let (first, mut second) = (spec(), spec());
+    second.start_timeout = Duration::from_secs(3);
+    let slot = first.resources;
+    assert_eq!(engine.room(&slot).await.unwrap(), 1);
+    let waits = engine.create(&first);
+    let meanwhile = async {
+        while engine.list().await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let error = engine.create(&second).await.unwrap_err();
+        assert!(matches!(error, Error::NoRoom(_)), "{error:?}");
+        let listed = engine.list().await.unwrap();
+        assert_eq!(listed.len(), 1, "the second was not even made: {listed:?}");
+        assert_eq!(engine.room(&slot).await.unwrap(), 0);
+    };
+    let (first, ()) = tokio::join!(waits, meanwhile);
+    first.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_is_asked_before_and_told_after() {
+    let Some(stage) = Stage::set("quota").await else {
+        return;
+    };
+    let engine = stage.engine(6, &[]).await;
+    let slot = spec().resources;
+    stage.quota(json!({"pods": "2", "limits.memory": "1Gi"}));
+    until_counted(&engine, &slot, 1).await;
+    let first = spec();
+    engine.create(&first).await.unwrap();
+    until_counted(&engine, &slot, 0).await;
+    let second = spec();
+    let error = engine.create(&second).await.unwrap_err();
+    assert!(matches!(error, Error::NoRoom(_)), "{error:?}");
+    assert!(error.to_string().contains("exceeded quota"), "{error}");
+    assert_eq!(
+        engine.list().await.unwrap().len(),
+        1,
+        "nothing is left of the second"
+    );
+    let mut huge = spec();
+    huge.resources.memory_bytes = 64 << 30;
+    let error = engine.create(&huge).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Refused { .. }),
+        "more than the whole quota: {error:?}"
+    );
+    engine
+        .destroy(&SandboxRef {
+            sandbox: first.sandbox,
+        })
+        .await
+        .unwrap();
+    until_counted(&engine, &slot, 1).await;
+}
+
+/// The quota's controller counts a moment later.
+async fn until_counted(engine: &Kubernetes, slot: &Resources, wanted: u32) {
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let room = engine.room(slot).await.unwrap();
+        if room == wanted {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < end, "room for {room}, not {wanted}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A namespace. It goes with it.
+struct Stage {
+    admin: Kubectl,
+    namespace: String,
+}
+
+impl Stage {
+    async fn set(name: &str) -> Option<Self> {
+        let admin = kubectl::with("ASSAY_TEST_KUBERNETES_ADMIN")?;
+        let namespace = format!("room-{name}-{}", std::process::id());
+        admin.ok(&["create", "namespace", &namespace], None).unwrap();
+        let account = [
+            "wait",
+            "--for=create",
+            "serviceaccount/default",
+            "-n",
+            &namespace,
+            "--timeout=30s",
+        ];
+        admin.ok(&account, None).unwrap();
+        Some(Self { admin, namespace })
+    }
+
+    async fn engine(&self, most_waiting: u32, nodes: &[(&str, &str)]) -> Kubernetes {
+        let registry = std::env::var_os("ASSAY_TEST_REGISTRY").unwrap();
+        let registry = registry.to_str().unwrap().to_owned();
+        let host = registry.trim_start_matches("http://").to_owned();
+        let pair = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let settings = Settings {
+            access: Access {
+                kubeconfig: Some(PathBuf::from(self.admin.kubeconfig())),
+                context: None,
+            },
+            namespace: self.namespace.clone(),
+            owner: self.namespace.clone(),
+            images: Images {
+                init: format!("{host}/assay/init-iptables:test"),
+                proxy: format!("{host}/assay/proxy:test"),
+            },
+            registries: Registries {
+                mirrors: BTreeMap::from([("docker.io".to_owned(), registry.clone()), (host, registry)]),
+                credentials: BTreeMap::new(),
+            },
+            reach: Reach::Probe,
+            beacon: BeaconAt::Nowhere,
+            most_waiting,
+            pods: PodOptions {
+                cpu_request_percent: 1,
+                node_selector: nodes.iter().map(pair).collect(),
+                ..PodOptions::default()
+            },
+        };
+        Kubernetes::connect(settings).await.unwrap()
+    }
+
+    fn quota(&self, hard: serde_json::Value) {
+        let quota = json!({
+            "apiVersion": "v1", "kind": "ResourceQuota",
+            "metadata": {"name": "all", "namespace": self.namespace}, "spec": {"hard": hard},
+        });
+        self.admin.ok(&["create", "-f", "-"], Some(&quota)).unwrap();
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.admin
+            .run(&["delete", "namespace", &self.namespace, "--wait=false"], None);
+    }
+}
+
+fn spec() -> SandboxSpec {
+    let mut random = [0; 10];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut random).unwrap();
+    let sandbox = SandboxId::new(SystemClock.now(), random);
+    SandboxSpec {
+        start_timeout: Duration::from_secs(15),
+        ..trial::spec(sandbox, "debian:bookworm-slim", &Signer::new(&[7; 32]))
+    }
+}
