@@ -40,6 +40,6 @@ lint: ## Formatting, lints and documentation, warnings as errors
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --quiet
 
-sandbox: ## Build the three static programs of a sandbox
+sandbox: ## Build the static programs of a sandbox, and the one of an image build
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile sandbox --target $(SANDBOX_TARGET) \
-	  -p assay-runner -p assay-init-iptables -p assay-proxy
+	  -p assay-runner -p assay-init-iptables -p assay-proxy -p assay-builder

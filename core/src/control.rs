@@ -1,5 +1,6 @@
 //! How the control plane speaks to a sandbox: signed calls to the runner and the proxy, answers with a MAC.
 
+pub mod build;
 pub mod init;
 pub mod ledger;
 pub mod proxy;

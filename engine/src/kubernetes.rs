@@ -5,6 +5,7 @@
 //! their places. Everything after that goes through the runner's and the proxy's own control interfaces.
 
 mod beacon;
+mod build;
 mod connect;
 mod events;
 mod evidence;
@@ -16,7 +17,6 @@ mod living;
 mod pod;
 mod quantity;
 mod reach;
-mod reference;
 mod remove;
 mod room;
 mod settings;
@@ -36,7 +36,11 @@ use kube::{
 use serde_json::json;
 use tokio::sync::mpsc;
 
-pub use self::settings::{Access, BeaconAt, Images, PodOptions, Reach, Registries, Settings, Toleration};
+pub use assay_registry::logins;
+
+pub use self::settings::{
+    Access, BeaconAt, Builds, Images, PodOptions, Reach, Registries, Settings, Toleration,
+};
 use self::{fault::fault, image::Lookup, labels::Owner, reach::Ways, room::Queue};
 use crate::{
     Beacon, BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Resources, Sandbox, SandboxRef,
@@ -64,6 +68,8 @@ pub struct Kubernetes {
     /// Where the beacon answers; `None` where flips are not proven.
     beacon: Option<IpAddr>,
     queue: Queue,
+    builds: Option<Builds>,
+    mirrors: std::collections::BTreeMap<String, String>,
 }
 
 impl Kubernetes {
@@ -88,6 +94,8 @@ impl Kubernetes {
             namespace,
             owner: Owner(settings.owner),
             images: settings.images,
+            builds: settings.builds,
+            mirrors: settings.registries.mirrors.clone(),
             options: settings.pods,
             lookup: Lookup::new(settings.registries),
             ways: Ways::new(settings.reach),
@@ -147,15 +155,8 @@ impl Engine for Kubernetes {
         within("list", CALL, living::list(self)).await
     }
 
-    async fn build(&self, spec: &ImageSpec, _log: mpsc::Sender<Bytes>) -> Result<BuildOutcome, Error> {
-        Err(Error::Refused {
-            operation: "build image",
-            message: format!(
-                "this engine does not build images yet; give the task an image of a registry (docker_image in task.toml) \
-                 instead of {}",
-                spec.dockerfile
-            ),
-        })
+    async fn build(&self, spec: &ImageSpec, log: mpsc::Sender<Bytes>) -> Result<BuildOutcome, Error> {
+        Box::pin(build::image(self, spec, log)).await
     }
 }
 

@@ -3,6 +3,7 @@
 //! Verbs, not the nouns of one system: what one engine does, all do, and one contract suite says so. What happens
 //! inside a sandbox (phases, files, output, money) is said to its runner and proxy and is the same for every engine.
 
+mod base;
 pub mod containers;
 mod deadline;
 mod error;
@@ -17,8 +18,8 @@ use std::future::Future;
 
 pub use error::Error;
 pub use spec::{
-    Beacon, BuildNetwork, BuildOutcome, BuildProxy, Death, Evidence, ImageRef, ImageSpec, Listed, Loss,
-    LossKind, Resources, Sandbox, SandboxFiles, SandboxRef, SandboxSpec,
+    Archive, Beacon, BuildNetwork, BuildOutcome, BuildProxy, Death, Evidence, ImageRef, ImageSpec, Listed,
+    Loss, LossKind, Resources, Sandbox, SandboxFiles, SandboxRef, SandboxSpec,
 };
 
 /// Where sandboxes run.

@@ -178,6 +178,8 @@ pub struct ImageSpec {
     pub key: Digest,
     /// The build context on disk.
     pub context: PathBuf,
+    /// Where a builder on another machine gets the same context from.
+    pub archive: Archive,
     /// The Dockerfile's path inside the context.
     pub dockerfile: String,
     /// Build arguments.
@@ -190,6 +192,19 @@ pub struct ImageSpec {
     pub memory_bytes: u64,
     /// What one build step may write, bytes.
     pub disk_bytes: u64,
+}
+
+/// The packed files that a build context is a folder of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archive {
+    /// A presigned URL. Builders are started at once, and it holds for longer than one may wait for room.
+    pub url: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size.
+    pub size_bytes: u64,
+    /// The context in it.
+    pub folder: String,
 }
 
 /// What a build may reach.

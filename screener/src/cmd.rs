@@ -1,5 +1,6 @@
 //! The command line of `assay-screener`.
 
+mod builds;
 mod cluster;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};

@@ -17,6 +17,18 @@ kubectl create configmap admission -n assay-sandboxes --dry-run=client -o yaml \
   --from-literal=init="$(pinned init-iptables)" --from-literal=proxy="$(pinned proxy)" | kubectl apply -f - >&2
 kubectl set image -n assay-system deployment/beacon beacon="$(pinned proxy)" >&2
 kubectl rollout status -n assay-system deployment/beacon --timeout=120s >&2
+# Registry and the object store of the tests are not in this cluster but on its node.
+kubectl apply -f - >&2 <<EOF
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: node-registry-and-objects, namespace: assay-builds}
+spec:
+  podSelector: {matchLabels: {assay.dev/role: build}}
+  policyTypes: [Egress]
+  egress:
+  - to: [{ipBlock: {cidr: $node_address/32}}]
+    ports: [{protocol: TCP, port: 5000}, {protocol: TCP, port: 5001}]
+EOF
 # The tests go both ways, also by port-forward.
 kubectl create rolebinding screener-port-forward -n assay-sandboxes --role=port-forward \
   --serviceaccount=assay-system:screener --dry-run=client -o yaml | kubectl apply -f - >&2

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Puts the test cluster's images into its registry: the pause image, Debian for tasks, and our own two images from the static
+# Puts the test cluster's images into its registry: the pause image, Debian for tasks, Buildah, and our own images from the static
 # programs in ASSAY_SANDBOX_BIN. What has changed is pushed again under the same name; pods name images by digest.
 #
 # usage: images.sh REGISTRY-URL        e.g. http://10.250.0.1:5000
@@ -24,6 +24,8 @@ layer() {
 gcc -static -Os -s -o "$work/pause" "$cluster_folder/pause.c"
 "${client[@]}" import --change 'ENTRYPOINT ["/pause"]' "$(layer pause-image "$work/pause")" assay/pause:1
 "$cluster_folder/../engines/base-images.sh" "${client[@]}"
+"${client[@]}" import --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
+  "$("$cluster_folder/buildah.sh")" assay/buildah:test
 
 if [ -n "${ASSAY_SANDBOX_BIN:-}" ]; then
   programs=$ASSAY_SANDBOX_BIN
@@ -32,4 +34,6 @@ if [ -n "${ASSAY_SANDBOX_BIN:-}" ]; then
     "$(layer init "$programs/assay-init-iptables" "$programs/assay-runner")" assay/init-iptables:test
   "${client[@]}" import --change 'ENTRYPOINT ["/assay-proxy"]' --change 'USER 1337:1337' \
     "$(layer proxy "$programs/assay-proxy")" assay/proxy:test
+  "${client[@]}" import --change 'ENTRYPOINT ["/assay-builder"]' --change 'USER 1337:1337' \
+    "$(layer builder "$programs/assay-builder")" assay/builder:test
 fi

@@ -29,5 +29,5 @@ export ASSAY_TEST_KUBERNETES_ADMIN=$folder/pki/admin.kubeconfig
 export ASSAY_TEST_KUBERNETES ASSAY_TEST_KUBECTL ASSAY_TEST_REGISTRY=$registry_url
 ASSAY_TEST_CNI=$(cat "$folder/cni/name")
 export ASSAY_TEST_CNI
-say "Kubernetes $(version_of kubernetes), CNI $ASSAY_TEST_CNI, registry docker-registry; images are not built there yet"
+say "Kubernetes $(version_of kubernetes), CNI $ASSAY_TEST_CNI, registry docker-registry, builder Buildah"
 cargo test --workspace --test engine_contract kubernetes && cargo test --workspace --test cluster

@@ -7,6 +7,8 @@
 
 #[path = "cluster/admission.rs"]
 mod admission;
+#[path = "cluster/build.rs"]
+mod build;
 #[path = "cluster/chaos.rs"]
 mod chaos;
 #[path = "cluster/flip.rs"]

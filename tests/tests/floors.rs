@@ -11,15 +11,17 @@ use serde_json::Value;
 /// The floor of each package; a package imports from lower floors only.
 const FLOORS: &[(&str, u8)] = &[
     ("assay-core", 0),
-    ("assay-runtime", 1),
-    ("assay-engine", 1),
-    ("assay-api", 2),
-    ("assay-screener", 2),
-    ("assay-proxy", 2),
-    ("assay-init-iptables", 2),
-    ("assay-runner", 2),
-    ("assay-cli", 3),
-    ("assay-tests", 4),
+    ("assay-registry", 1),
+    ("assay-runtime", 2),
+    ("assay-engine", 2),
+    ("assay-api", 3),
+    ("assay-screener", 3),
+    ("assay-proxy", 3),
+    ("assay-init-iptables", 3),
+    ("assay-runner", 3),
+    ("assay-builder", 3),
+    ("assay-cli", 4),
+    ("assay-tests", 5),
 ];
 
 /// Libraries that only these packages may name.

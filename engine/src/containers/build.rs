@@ -3,7 +3,6 @@
 //! One build per key at a time in this process; the tag is asked first. Base images are looked for before anything
 //! is sent, so that a build never makes the engine reach out to a registry by itself.
 
-mod base;
 mod context;
 mod egress;
 mod ignore;
@@ -23,7 +22,7 @@ use tokio::sync::mpsc;
 pub(super) use self::egress::Network;
 use self::outcome::{Progress, Step};
 use super::{Containers, disk, images};
-use crate::{BuildOutcome, Error, ImageRef, ImageSpec};
+use crate::{BuildOutcome, Error, ImageRef, ImageSpec, base};
 
 /// Which keys are being built.
 #[derive(Debug, Default)]
@@ -52,16 +51,17 @@ pub(super) async fn image(
     spec: &ImageSpec,
     log: mpsc::Sender<Bytes>,
 ) -> Result<BuildOutcome, Error> {
-    let _flight = engine.flights.enter(spec.key).await;
-    let tag = tag(&spec.key);
+    let key = base::key(
+        spec,
+        bases(&engine.docker, spec).await?.iter().map(String::as_str),
+    );
+    let _flight = engine.flights.enter(key).await;
+    let tag = tag(&key);
     if let Some(id) = images::id(&engine.docker, &tag).await? {
         return Ok(BuildOutcome::Built {
             image: ImageRef(id),
             cached: true,
         });
-    }
-    if let Some(missing) = base::missing(&engine.docker, spec).await? {
-        return Err(Error::NoImage(missing));
     }
     let network = Box::pin(egress::open(engine, &spec.network)).await?;
     // Dropping the request is how a build is cancelled.
@@ -85,6 +85,16 @@ pub(super) async fn image(
         Ok(Ok(None)) => finished(engine, &tag).await,
         Ok(Err(error)) => Err(error),
     }
+}
+
+/// What the base images are by their content. The engine has all of them, or does not build.
+async fn bases(docker: &Docker, spec: &ImageSpec) -> Result<Vec<String>, Error> {
+    let mut ids = Vec::new();
+    for name in base::of(spec).await {
+        let id = images::id(docker, &name).await?;
+        ids.push(id.ok_or(Error::NoImage(name))?);
+    }
+    Ok(ids)
 }
 
 async fn finished(engine: &Containers, tag: &str) -> Result<BuildOutcome, Error> {

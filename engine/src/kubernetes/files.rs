@@ -48,6 +48,24 @@ pub(super) fn secret(
     })
 }
 
+/// What init and proxy of a build find: there is no runner.
+pub(super) fn of_proxy(files: &SandboxFiles) -> Result<[(String, ByteString); 2], Error> {
+    let all = install();
+    let init = InitConfig {
+        hold: false,
+        backend: files.init.backend,
+        install: all.into_iter().filter(|one| !is_mains(one)).collect(),
+    };
+    Ok([
+        ("init.json".to_owned(), json(&init)?),
+        ("assignment.json".to_owned(), json(&files.proxy)?),
+    ])
+}
+
+fn is_mains(install: &Install) -> bool {
+    matches!(install, Install::File { to, .. } if to.starts_with(AT_MAIN))
+}
+
 /// Each file to its reader. The proxy's folder is given away last: without more rights nobody else writes into it then.
 fn install() -> Vec<Install> {
     let file = |from: String, to: String, owner: u32, mode: u32| Install::File {

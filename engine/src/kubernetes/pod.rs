@@ -33,7 +33,7 @@ pub(super) const MAIN: &str = "main";
 const MIB: u64 = 1 << 20;
 /// What the proxy may use. It is rarely busy, so little CPU is reserved for it.
 const PROXY_MEMORY: u64 = 256 * MIB;
-const PROXY_STATE: u64 = 512 * MIB;
+pub(super) const PROXY_STATE: u64 = 512 * MIB;
 const PROXY_CPU_MILLI: (u64, u64) = (50, 1_000);
 /// The runner, its configuration and the trust bundles.
 const MAIN_VOLUME: u64 = 64 * MIB;
@@ -102,37 +102,17 @@ impl Plan<'_> {
     /// Puts the runner and the files in their places, writes the rules, proves them, ends.
     fn init(&self) -> Container {
         Container {
-            args: Some(vec!["--config".to_owned(), INIT_CONFIG.to_owned()]),
-            security_context: Some(SecurityContext {
-                run_as_user: Some(0),
-                run_as_group: Some(0),
-                capabilities: Some(only(&INIT_CAPABILITIES)),
-                ..strict()
-            }),
-            resources: Some(init_amounts()),
             volume_mounts: Some(vec![
                 mount("files", AT_FILES, true),
                 mount(MAIN, AT_MAIN, false),
                 mount(PROXY, AT_PROXY, false),
             ]),
-            ..container(INIT, self.images[0])
+            ..init_container(self.images[0])
         }
     }
 
     fn proxy(&self) -> Container {
-        Container {
-            security_context: Some(SecurityContext {
-                run_as_user: Some(i64::from(PROXY_UID)),
-                run_as_group: Some(i64::from(PROXY_UID)),
-                run_as_non_root: Some(true),
-                capabilities: Some(only(&[])),
-                ..strict()
-            }),
-            resources: Some(proxy_amounts()),
-            ports: Some(vec![control("proxy-control", port::PROXY)]),
-            volume_mounts: Some(vec![mount(PROXY, "/assay", false)]),
-            ..container(PROXY, self.images[1])
-        }
+        proxy_container(self.images[1])
     }
 
     fn main(&self) -> Container {
@@ -208,8 +188,40 @@ fn main_amounts(limits: &Resources, options: &PodOptions) -> ResourceRequirement
     ])
 }
 
+/// Writes packet rules and proves them, wherever a proxy holds what may be reached.
+pub(super) fn init_container(image: &str) -> Container {
+    Container {
+        args: Some(vec!["--config".to_owned(), INIT_CONFIG.to_owned()]),
+        security_context: Some(SecurityContext {
+            run_as_user: Some(0),
+            run_as_group: Some(0),
+            capabilities: Some(only(&INIT_CAPABILITIES)),
+            ..strict()
+        }),
+        resources: Some(init_amounts()),
+        ..container(INIT, image)
+    }
+}
+
+/// The egress proxy, with its volume.
+pub(super) fn proxy_container(image: &str) -> Container {
+    Container {
+        security_context: Some(SecurityContext {
+            run_as_user: Some(i64::from(PROXY_UID)),
+            run_as_group: Some(i64::from(PROXY_UID)),
+            run_as_non_root: Some(true),
+            capabilities: Some(only(&[])),
+            ..strict()
+        }),
+        resources: Some(proxy_amounts()),
+        ports: Some(vec![control("proxy-control", port::PROXY)]),
+        volume_mounts: Some(vec![mount("proxy", "/assay", false)]),
+        ..container(PROXY, image)
+    }
+}
+
 /// What all three have in common.
-fn container(name: &str, image: &str) -> Container {
+pub(super) fn container(name: &str, image: &str) -> Container {
     Container {
         name: name.to_owned(),
         image: Some(image.to_owned()),
@@ -221,7 +233,7 @@ fn container(name: &str, image: &str) -> Container {
 }
 
 /// Read-only root, no way to more rights, the runtime's own filter.
-fn strict() -> SecurityContext {
+pub(super) fn strict() -> SecurityContext {
     SecurityContext {
         privileged: Some(false),
         allow_privilege_escalation: Some(false),
@@ -231,14 +243,14 @@ fn strict() -> SecurityContext {
     }
 }
 
-fn seccomp(kind: &str) -> SeccompProfile {
+pub(super) fn seccomp(kind: &str) -> SeccompProfile {
     SeccompProfile {
         type_: kind.to_owned(),
         localhost_profile: None,
     }
 }
 
-fn only(added: &[&str]) -> Capabilities {
+pub(super) fn only(added: &[&str]) -> Capabilities {
     let added: Vec<String> = added.iter().map(|&name| name.to_owned()).collect();
     Capabilities {
         drop: Some(vec!["ALL".to_owned()]),
@@ -247,7 +259,7 @@ fn only(added: &[&str]) -> Capabilities {
 }
 
 /// Requested and most; CPU in thousandths, the rest in bytes.
-fn amounts(all: &[(&str, u64, u64)]) -> ResourceRequirements {
+pub(super) fn amounts(all: &[(&str, u64, u64)]) -> ResourceRequirements {
     let amount = |name: &str, value: u64| {
         let unit = if name == "cpu" { "m" } else { "" };
         (name.to_owned(), Quantity(format!("{value}{unit}")))
@@ -259,7 +271,7 @@ fn amounts(all: &[(&str, u64, u64)]) -> ResourceRequirements {
     }
 }
 
-fn mount(volume: &str, path: &str, read_only: bool) -> VolumeMount {
+pub(super) fn mount(volume: &str, path: &str, read_only: bool) -> VolumeMount {
     VolumeMount {
         name: volume.to_owned(),
         mount_path: path.to_owned(),
@@ -277,7 +289,7 @@ fn control(name: &str, port: u16) -> ContainerPort {
     }
 }
 
-fn reference(name: &str) -> LocalObjectReference {
+pub(super) fn reference(name: &str) -> LocalObjectReference {
     LocalObjectReference {
         name: name.to_owned(),
     }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
+pub use assay_registry::Registries;
 pub use k8s_openapi::api::core::v1::Toleration;
 
 /// What the engine is made from.
@@ -25,6 +26,31 @@ pub struct Settings {
     pub most_waiting: u32,
     /// What this cluster wants of our pods.
     pub pods: PodOptions,
+    /// How images are built; where this is missing, tasks have to name images.
+    pub builds: Option<Builds>,
+}
+
+/// How images are built.
+#[derive(Debug, Clone)]
+pub struct Builds {
+    /// The namespace of the builders.
+    pub namespace: String,
+    /// Our image that fetches, watches and pushes.
+    pub program: String,
+    /// The image that Buildah is in.
+    pub buildah: String,
+    /// Where built images go, as nodes name it: `registry.example/assay/tasks`.
+    pub repository: String,
+    /// The same repository as builders reach it; large layers had better not go through a load balancer.
+    pub push_repository: String,
+    /// A Secret of that namespace (`kubernetes.io/dockerconfigjson`) that may write there.
+    pub push_secret: Option<String>,
+    /// One with which base images may be read.
+    pub pull_secret: Option<String>,
+    /// A build that runs out of memory is tried again with twice as much, up to this, bytes.
+    pub most_memory_bytes: u64,
+    /// An image may have so many bytes, as it is stored; so may the base images of a build.
+    pub most_image_bytes: u64,
 }
 
 /// How the cluster is reached: from inside of it, else by a file, else by `KUBECONFIG`, else by `~/.kube/config`.
@@ -43,15 +69,6 @@ pub struct Images {
     pub init: String,
     /// The egress proxy.
     pub proxy: String,
-}
-
-/// Where images are looked up.
-#[derive(Debug, Clone, Default)]
-pub struct Registries {
-    /// From a registry's host (`docker.io`) to the base URL that is asked in its place, as nodes do.
-    pub mirrors: BTreeMap<String, String>,
-    /// From a registry's host to user and password.
-    pub credentials: BTreeMap<String, (String, assay_core::upstream::Secret)>,
 }
 
 /// How runner and proxy control are reached.

@@ -7,6 +7,8 @@ use assay_engine::kubernetes::{
     Access, BeaconAt, Images, PodOptions, Reach, Registries, Settings, Toleration,
 };
 
+use super::builds::BuildArgs;
+
 /// Where sandboxes run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum EngineKind {
@@ -112,6 +114,9 @@ pub struct ClusterArgs {
     /// Hours after which the cluster ends a sandbox by itself.
     #[arg(long, env = "ASSAY_POD_LIFETIME_HOURS", default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=720))]
     pub pod_lifetime_hours: u64,
+    /// Image builds.
+    #[command(flatten)]
+    pub builds: BuildArgs,
 }
 
 impl ClusterArgs {
@@ -137,7 +142,7 @@ impl ClusterArgs {
             },
             registries: Registries {
                 mirrors: pairs(&self.mirrors)?,
-                credentials: BTreeMap::new(),
+                credentials: self.builds.logins()?,
             },
             reach: match self.reach {
                 ReachKind::Probe => Reach::Probe,
@@ -156,6 +161,7 @@ impl ClusterArgs {
                 cpu_request_percent: self.cpu_request_percent,
                 lifetime: Duration::from_hours(self.pod_lifetime_hours),
             },
+            builds: self.builds.settings()?,
         })
     }
 }

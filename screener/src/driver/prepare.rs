@@ -1,6 +1,6 @@
 //! Phase `prepare`: archives, the plan, the image.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use assay_core::{
     control::runner::Stream,
@@ -9,7 +9,7 @@ use assay_core::{
     limits::Limits,
     task::plan::Image,
 };
-use assay_engine::{BuildOutcome, Engine, Error, ImageRef, ImageSpec};
+use assay_engine::{Archive, BuildOutcome, Engine, Error, ImageRef, ImageSpec};
 
 use super::{Driver, Halt, spec::Ingredients};
 use crate::{
@@ -75,6 +75,12 @@ impl<E: Engine> Driver<E> {
         Ok(ImageSpec {
             key: image_key(&files.build_digest(folder)),
             context: self.task_folder().join(folder),
+            archive: Archive {
+                url: self.assignment.task.url.clone(),
+                digest: self.assignment.task.digest,
+                size_bytes: self.assignment.task.size_bytes,
+                folder: folder.to_owned(),
+            },
             dockerfile: "Dockerfile".to_owned(),
             args: std::collections::BTreeMap::new(),
             network,
@@ -99,14 +105,10 @@ impl<E: Engine> Driver<E> {
                 }
             }
         };
-        let build = tokio::time::timeout(spec.timeout + BUILD_SLACK, self.site.engine.build(spec, sender));
-        let (outcome, ()) = tokio::join!(build, log);
-        match outcome {
-            Ok(outcome) => {
-                outcome.map_err(|error| Evidence::Engine(build_fault(&error), error.to_string()).into())
-            }
-            Err(_) => Ok(BuildOutcome::TimedOut),
-        }
+        // The engine holds the Dockerfile to its time. Waiting for room, for somebody else's build or for the registry is
+        // bounded by the phase alone, and is nobody's fault but ours.
+        let (outcome, ()) = tokio::join!(self.site.engine.build(spec, sender), log);
+        outcome.map_err(|error| Evidence::Engine(build_fault(&error), error.to_string()).into())
     }
 }
 
@@ -143,4 +145,3 @@ pub(super) fn engine_fault(error: &Error) -> Evidence {
 }
 
 const LOG_PIECES: usize = 256;
-const BUILD_SLACK: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@ use super::kubectl::kubectl;
 #[test]
 fn a_screener_may_do_what_it_has_to_and_nothing_else() {
     let Some(kubectl) = kubectl() else { return };
-    let sandboxes = "assay-sandboxes";
+    let (sandboxes, builds) = ("assay-sandboxes", "assay-builds");
     let may = [
         ("create", "pods", sandboxes),
         ("watch", "pods", sandboxes),
@@ -14,8 +14,20 @@ fn a_screener_may_do_what_it_has_to_and_nothing_else() {
         ("create", "secrets", sandboxes),
         ("delete", "secrets", sandboxes),
         ("list", "events", sandboxes),
+        ("create", "jobs.batch", builds),
+        ("watch", "jobs.batch", builds),
+        ("patch", "jobs.batch", builds),
+        ("delete", "jobs.batch", builds),
+        ("watch", "pods", builds),
+        ("get", "pods/log", builds),
+        ("create", "secrets", builds),
     ];
     let may_not = [
+        ("create", "pods", builds),
+        ("create", "pods/exec", builds),
+        ("get", "secrets", builds),
+        ("list", "secrets", builds),
+        ("delete", "networkpolicies.networking.k8s.io", builds),
         ("create", "pods/exec", sandboxes),
         ("create", "pods/attach", sandboxes),
         ("get", "pods/log", sandboxes),

@@ -160,6 +160,7 @@ impl Stage {
             },
             reach: Reach::Probe,
             beacon: BeaconAt::Nowhere,
+            builds: None,
             most_waiting,
             pods: PodOptions {
                 cpu_request_percent: 1,

@@ -17,7 +17,7 @@ use assay_core::{
     phase::EgressPhase,
 };
 use assay_engine::{
-    BuildNetwork, Death, Engine, ImageSpec, Sandbox, SandboxFiles, SandboxRef, SandboxSpec,
+    Archive, BuildNetwork, Death, Engine, ImageSpec, Sandbox, SandboxFiles, SandboxRef, SandboxSpec,
     containers::{Binaries, Containers, Settings},
     fake::{Addresses, Fake},
     kubernetes::{
@@ -191,6 +191,7 @@ async fn cluster(kubeconfig: &Path, reach: Reach) -> Kubernetes {
         reach,
         beacon: BeaconAt::default(),
         most_waiting: 6,
+        builds: None,
         pods: PodOptions {
             cpu_request_percent: 10,
             ..PodOptions::default()
@@ -240,6 +241,12 @@ pub fn image(dockerfile: &str) -> (ImageSpec, tempfile::TempDir) {
     let spec = ImageSpec {
         key: Digest::of(random::<32>()),
         context: folder.path().to_owned(),
+        archive: Archive {
+            url: String::new(),
+            digest: Digest::of(""),
+            size_bytes: 0,
+            folder: String::new(),
+        },
         dockerfile: "Dockerfile".to_owned(),
         args: BTreeMap::from([("WORD".to_owned(), "given".to_owned())]),
         network: BuildNetwork::None,

@@ -2,11 +2,12 @@
 
 /// A name in its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reference {
+pub struct Reference {
     /// As it was given.
     pub given: String,
     /// The registry's host; `docker.io` where none is named.
     pub host: String,
+    /// Inside of the registry.
     pub repository: String,
     /// A tag or a digest.
     pub version: String,
@@ -14,7 +15,7 @@ pub(super) struct Reference {
 
 impl Reference {
     /// As container engines read it; `None` for what is no name.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let (name, digest) = match text.split_once('@') {
             Some((name, digest)) => (name, Some(digest)),
             None => (text, None),
@@ -49,7 +50,7 @@ impl Reference {
     }
 
     /// The same image, named by its content.
-    pub(super) fn pinned(&self, digest: &str) -> String {
+    pub fn pinned(&self, digest: &str) -> String {
         format!("{}/{}@{digest}", self.host, self.repository)
     }
 }

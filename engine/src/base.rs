@@ -1,23 +1,32 @@
-//! Which images a Dockerfile starts from, and whether the engine has them.
+//! Which images a Dockerfile starts from. Engines say whether they have them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use assay_core::dockerfile::without_heredocs;
-use bollard::Docker;
+use assay_core::{
+    digest::{Digest, Hasher},
+    dockerfile::without_heredocs,
+};
 
-use crate::{Error, ImageSpec, containers::images};
+use crate::ImageSpec;
 
-/// The first base image that the engine does not have. A Dockerfile that cannot be read is left to the builder.
-pub(super) async fn missing(docker: &Docker, spec: &ImageSpec) -> Result<Option<String>, Error> {
-    let Ok(text) = tokio::fs::read_to_string(spec.context.join(&spec.dockerfile)).await else {
-        return Ok(None);
-    };
-    for image in bases(&without_heredocs(&text), &spec.args) {
-        if images::id(docker, &image).await?.is_none() {
-            return Ok(Some(image));
-        }
+/// The images that the Dockerfile starts from. One that cannot be read is left to the builder.
+pub(crate) async fn of(spec: &ImageSpec) -> BTreeSet<String> {
+    match tokio::fs::read_to_string(spec.context.join(&spec.dockerfile)).await {
+        Ok(text) => bases(&without_heredocs(&text), &spec.args),
+        Err(_) => BTreeSet::new(),
     }
-    Ok(None)
+}
+
+/// What names the result: what it is built from, with the content of each base image. A base that moves on under its
+/// name makes another image.
+pub(crate) fn key<'a>(spec: &ImageSpec, contents: impl IntoIterator<Item = &'a str>) -> Digest {
+    let mut hasher = Hasher::default();
+    hasher.update(spec.key.bytes());
+    for content in contents {
+        hasher.update(content.as_bytes());
+        hasher.update(b"\n");
+    }
+    hasher.finish()
 }
 
 /// Every image named by `FROM` or `--from=` that is neither `scratch` nor a stage of the same file.

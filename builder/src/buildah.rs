@@ -1,0 +1,125 @@
+//! How Buildah is told what to do: which commands, in which order, and what its last line says about who is at fault.
+//!
+//! It gets the base images from a layout and leaves the result in one: it never speaks to a registry.
+
+use std::{path::Path, process::Command};
+
+use assay_core::control::build::{RunPlan, path};
+use assay_registry::Reference;
+
+use crate::{
+    fetch,
+    steps::{Stop, read, run},
+};
+
+const RESULT: &str = "assay-result";
+
+/// What one command of the builder is for: whose fault it is when it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Purpose {
+    /// Base images into the builder's storage.
+    Import,
+    /// The Dockerfile.
+    Build,
+    /// The result into the layout.
+    Export,
+}
+
+/// Words by which the last line of a failed build says that the machine failed. All else is the Dockerfile's.
+const OWN_FAULTS: [&str; 5] = [
+    "no space left on device",
+    "creating overlay mount",
+    "creating build container: mounting",
+    "read-only file system",
+    "input/output error",
+];
+
+/// Does everything, in order.
+pub(crate) fn make(plan: &RunPlan) -> Result<(), Stop> {
+    for (number, name) in plan.bases.iter().enumerate() {
+        let layout = format!("oci:{}:{}", path::BASES, fetch::name(number));
+        let id = read(Purpose::Import, buildah(&["pull", "--quiet", &layout]))?;
+        run(Purpose::Import, buildah(&["tag", id.trim(), &full(name)]))?;
+    }
+    run(Purpose::Build, build(plan))?;
+    let layout = format!("oci:{}:{RESULT}", path::LAYOUT);
+    run(Purpose::Export, buildah(&["push", "--quiet", RESULT, &layout]))
+}
+
+/// A base image's name as the builder looks it up. What is named by digest is found by that, under any tag.
+fn full(name: &str) -> String {
+    let Some(reference) = Reference::parse(name) else {
+        return name.to_owned();
+    };
+    let tag = if reference.version.contains(':') {
+        "assay"
+    } else {
+        &reference.version
+    };
+    format!("{}/{}:{tag}", reference.host, reference.repository)
+}
+
+fn build(plan: &RunPlan) -> Command {
+    let context = Path::new(path::CONTEXT).join(&plan.folder);
+    let mut command = buildah(&[
+        "build",
+        "--isolation=chroot",
+        "--pull-never",
+        "--format=docker",
+        "--no-cache",
+        "--cap-drop=CAP_NET_RAW",
+        "--tag",
+        RESULT,
+    ]);
+    for (name, value) in &plan.args {
+        command.arg("--build-arg").arg(format!("{name}={value}"));
+    }
+    command
+        .arg("--file")
+        .arg(context.join(&plan.dockerfile))
+        .arg(&context);
+    command
+}
+
+/// Its storage is the pod's own, and it takes nothing from anywhere else.
+fn buildah(words: &[&str]) -> Command {
+    let mut command = Command::new("buildah");
+    command
+        .args(["--root", &format!("{}/root", path::STORAGE)])
+        .args(["--runroot", &format!("{}/run", path::STORAGE)])
+        .args(words);
+    command
+}
+
+/// Does the last line of a failed build speak of the machine?
+pub(crate) fn is_own_fault(last_line: &str) -> bool {
+    let line = last_line.to_lowercase();
+    OWN_FAULTS.iter().any(|words| line.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_image_has_its_full_name() {
+        assert_eq!(full("debian"), "docker.io/library/debian:latest");
+        assert_eq!(full("r:5000/a/b:1"), "r:5000/a/b:1");
+        assert_eq!(full("me/tool@sha256:1"), "docker.io/me/tool:assay");
+    }
+
+    #[test]
+    fn a_dockerfiles_fault_is_not_the_machines() {
+        for line in [
+            r#"error building at STEP "RUN exit 7": error while running runtime: exit status 7"#,
+            r#"error building at STEP "COPY nothere /": checking on sources under "/assay/context": no such file"#,
+            "error: Dockerfile parse error line 2: unknown instruction: RUNN",
+        ] {
+            assert!(!is_own_fault(line), "{line}");
+        }
+        assert!(is_own_fault(
+            "Error: writing layer: write /x: no space left on device"
+        ));
+    }
+}

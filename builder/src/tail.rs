@@ -1,0 +1,70 @@
+//! The end of a log, for saying why a build failed.
+
+use std::collections::VecDeque;
+
+const LINES: usize = 20;
+const BYTES: usize = 3 << 10;
+
+/// Remembers the last lines.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    lines: VecDeque<String>,
+    /// The last one goes on with the next piece.
+    open: bool,
+}
+
+impl Tail {
+    /// Takes a piece of the log.
+    pub(crate) fn take(&mut self, piece: &[u8]) {
+        for line in piece.split_inclusive(|&byte| byte == b'\n') {
+            let text = String::from_utf8_lossy(line);
+            let text = text.trim_end_matches(['\r', '\n']);
+            match self.lines.back_mut().filter(|_| self.open) {
+                Some(last) if last.len() < BYTES => last.push_str(text),
+                Some(_) => {}
+                None => self.lines.push_back(text.to_owned()),
+            }
+            self.open = !line.ends_with(b"\n");
+        }
+        while self.lines.len() > LINES {
+            self.lines.pop_front();
+        }
+    }
+
+    /// The last line that says something.
+    pub(crate) fn last(&self) -> &str {
+        let said = self.lines.iter().rev().find(|line| !line.trim().is_empty());
+        said.map_or("", String::as_str)
+    }
+
+    /// The last lines, as many as fit.
+    pub(crate) fn text(&self) -> String {
+        let lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
+        let mut text = lines.join("\n").trim().to_owned();
+        let mut from = text.len().saturating_sub(BYTES);
+        while !text.is_char_boundary(from) {
+            from += 1;
+        }
+        text.split_off(from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_become_lines_and_the_last_ones_are_kept() {
+        let mut tail = Tail::default();
+        for number in 0..40 {
+            tail.take(format!("line {number}").as_bytes());
+            tail.take(b" end\n");
+        }
+        tail.take(b"\n");
+        assert_eq!(tail.last(), "line 39 end");
+        assert!(tail.text().starts_with("line 21 end\n"), "{}", tail.text());
+        tail.take(&vec![b'x'; 10 * BYTES]);
+        tail.take(b"y");
+        assert_eq!(tail.text().len(), BYTES);
+    }
+}
