@@ -144,6 +144,8 @@ pub enum LossKind {
     Rejected,
     /// It outlived the deadline that the engine holds by itself.
     Deadline,
+    /// Somebody removed it.
+    Removed,
 }
 
 impl LossKind {
@@ -156,6 +158,7 @@ impl LossKind {
             Self::NodeLost => "lost with its node",
             Self::Rejected => "refused by its node",
             Self::Deadline => "ended at its last deadline",
+            Self::Removed => "removed by somebody",
         }
     }
 }

@@ -12,7 +12,7 @@ pub(super) fn evidence(pod: &Pod) -> Evidence {
     };
     let running = status.container_statuses.iter().flatten();
     let mut evidence = Evidence {
-        lost: loss(status),
+        lost: loss(status).or_else(|| removed(pod)),
         ..Evidence::default()
     };
     for container in running.chain(status.init_container_statuses.iter().flatten()) {
@@ -26,6 +26,15 @@ pub(super) fn evidence(pod: &Pod) -> Evidence {
         }
     }
     evidence
+}
+
+/// A pod that is deleted ends its containers one by one. That the proxy ends first says nothing about who ended it.
+fn removed(pod: &Pod) -> Option<Loss> {
+    pod.metadata.deletion_timestamp.as_ref()?;
+    Some(Loss {
+        kind: LossKind::Removed,
+        message: "its pod was deleted".to_owned(),
+    })
 }
 
 fn death(container: &ContainerStatus) -> Option<Death> {

@@ -28,6 +28,15 @@ fn a_kill_for_memory_is_told_from_other_ends() {
     assert_eq!(of("Error"), (137, false, None));
 }
 
+/// The proxy ends before main when somebody deletes the pod, which is neither's fault.
+#[test]
+fn a_pod_that_somebody_deletes_was_taken_away() {
+    let deleted = json!({ "metadata": { "deletionTimestamp": "2026-11-21T16:00:00Z" },
+                          "status": { "containerStatuses": [ended("proxy", 0, "Completed")] } });
+    let evidence = evidence(&serde_json::from_value(deleted).unwrap());
+    assert_eq!(evidence.lost.unwrap().kind, LossKind::Removed);
+}
+
 /// Statuses as clusters write them.
 #[test]
 fn each_way_of_being_taken_away_has_its_own_name() {
