@@ -165,3 +165,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Longest time for requests under way once stopping.
 const GRACE: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn no_two_options_have_the_same_name() {
+        super::Arguments::command().debug_assert();
+    }
+}

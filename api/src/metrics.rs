@@ -1,5 +1,6 @@
 //! Counters of this process, in the Prometheus text format.
 
+use crate::pending::PendingWork;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -22,6 +23,22 @@ pub struct Ended {
     pub cause: String,
 }
 
+/// Part of the queue.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Waiting {
+    /// The class.
+    pub class: String,
+    /// `queued` or `leased`.
+    pub state: &'static str,
+}
+
+/// A class of runs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Class {
+    /// Its name.
+    pub class: String,
+}
+
 /// The counters.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -39,9 +56,29 @@ pub struct Metrics {
     pub notifications_sent: Counter,
     /// Connections to the database.
     pub database_connections: Gauge,
+    /// Runs in the queue, the same on every replica.
+    pub queue: Family<Waiting, Gauge>,
+    /// Age of the oldest run that could be claimed, seconds.
+    pub oldest: Family<Class, Gauge>,
 }
 
 impl Metrics {
+    /// Notes how the queue is. A class without runs is no more than its zeros.
+    pub fn note_queue(&self, work: &PendingWork) {
+        self.queue.clear();
+        self.oldest.clear();
+        for (class, load) in &work.classes {
+            for (state, runs) in [("queued", load.queued), ("leased", load.leased)] {
+                let class = class.clone();
+                let gauge = self.queue.get_or_create_owned(&Waiting { class, state });
+                gauge.set(i64::try_from(runs).unwrap_or(i64::MAX));
+            }
+            let class = class.clone();
+            let gauge = self.oldest.get_or_create_owned(&Class { class });
+            gauge.set(i64::try_from(load.oldest_seconds).unwrap_or(i64::MAX));
+        }
+    }
+
     /// The text.
     pub fn render(&self) -> Result<String, std::fmt::Error> {
         let mut registry = Registry::with_prefix("assay_api");
@@ -67,6 +104,16 @@ impl Metrics {
             "database_connections",
             "Connections to the database",
             self.database_connections.clone(),
+        );
+        registry.register(
+            "queue_runs",
+            "Runs in the queue, by class and state",
+            self.queue.clone(),
+        );
+        registry.register(
+            "queue_oldest_seconds",
+            "Age of the oldest run that could be claimed, by class",
+            self.oldest.clone(),
         );
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry)?;

@@ -8,7 +8,7 @@ use http::{HeaderValue, header, request::Parts};
 use serde::Deserialize;
 
 use crate::{
-    app::Shared,
+    app::{App, Shared},
     code::Code,
     extract::{self, Json, Query},
     pending::{PendingWork, Scale},
@@ -35,19 +35,24 @@ pub async fn pending_work(
             return Err(extract::unauthorized());
         }
     }
-    let scale = Scale {
-        slots: app.config.slots_per_worker,
-        workers: app.config.max_workers,
-    };
-    let work = app.pending.read(&app.pool, scale).await?;
+    let work = app.pending.read(&app.pool, scale(&app)).await?;
     Ok(Json(match about.class {
         Some(class) => work.of(&class),
         None => work,
     }))
 }
 
+fn scale(app: &App) -> Scale {
+    Scale {
+        slots: app.config.slots_per_worker,
+        workers: app.config.max_workers,
+    }
+}
+
 /// `GET /metrics`.
 pub async fn metrics(State(app): State<Shared>) -> Result<Response, Refusal> {
+    let scale = scale(&app);
+    app.metrics.note_queue(&app.pending.read(&app.pool, scale).await?);
     app.metrics.database_connections.set(app.pool.size().into());
     let text = app.metrics.render().map_err(|_| Refusal::internal())?;
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
