@@ -1,4 +1,5 @@
 # Makes a cluster on the volume where there is none, with a database `assay` and the password of the Secret, then serves.
+# shellcheck shell=sh
 set -eu
 bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1)
 data=/data/postgres

@@ -3,7 +3,9 @@
 
 usage: image.py REGISTRY-URL image inspect NAME
        image.py REGISTRY-URL digest NAME
-       image.py REGISTRY-URL import [--change 'ENV A=b' | --change 'CMD ["x"]' | ENTRYPOINT | USER | WORKDIR]… LAYER.tar NAME
+       image.py REGISTRY-URL import [--base NAME] [--change 'ENV A=b' | --change 'CMD ["x"]' | ENTRYPOINT | USER | WORKDIR]… LAYER.tar NAME
+
+With --base the layer lies on those of an image that is there.
 """
 import hashlib
 import io
@@ -65,8 +67,7 @@ def upload(base, digest, size, open_body):
         ask("PUT", f"{where}{joint}digest={digest}", body, headers).close()
 
 
-def configuration(changes):
-    config = {"Env": [], "WorkingDir": "/"}
+def configuration(changes, config):
     for change in changes:
         word, _, value = change.partition(" ")
         if word == "ENV":
@@ -82,16 +83,38 @@ def configuration(changes):
     return config
 
 
-def put(registry, tar, name, changes):
+def below(registry, name):
+    """Layers, their uncompressed digests and the configuration of the image that is built on."""
+    if not name:
+        return [], [], {"Env": [], "WorkingDir": "/"}
     base, tag = place(registry, name)
+    with ask("GET", f"{base}/manifests/{tag}", headers={"Accept": MANIFEST}) as answer:
+        manifest = json.load(answer)
+    with ask("GET", f"{base}/blobs/{manifest['config']['digest']}") as answer:
+        config = json.load(answer)
+    return manifest["layers"], config["rootfs"]["diff_ids"], config["config"]
+
+
+def mount(registry, name, base, layers):
+    """Makes layers of one repository known in another of the same registry."""
+    source = place(registry, name)[0].split("/v2/", 1)[1] if name else ""
+    for layer in layers:
+        if not exists(f"{base}/blobs/{layer['digest']}"):
+            ask("POST", f"{base}/blobs/uploads/?mount={layer['digest']}&from={source}", b"").close()
+
+
+def put(registry, tar, name, changes, under=None):
+    base, tag = place(registry, name)
+    layers, diffs, config = below(registry, under)
+    mount(registry, under, base, layers)
     layer = {"mediaType": LAYER, "digest": digest_of(tar), "size": os.path.getsize(tar)}
     upload(base, layer["digest"], layer["size"], lambda: open(tar, "rb"))
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
-    config = json.dumps({"architecture": machine, "os": "linux", "config": configuration(changes),
-                         "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}}).encode()
+    config = json.dumps({"architecture": machine, "os": "linux", "config": configuration(changes, config),
+                         "rootfs": {"type": "layers", "diff_ids": [*diffs, layer["digest"]]}}).encode()
     digest = "sha256:" + hashlib.sha256(config).hexdigest()
     upload(base, digest, len(config), lambda: io.BytesIO(config))
-    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "layers": [layer],
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "layers": [*layers, layer],
                 "config": {"mediaType": CONFIG, "digest": digest, "size": len(config)}}
     ask("PUT", f"{base}/manifests/{tag}", json.dumps(manifest).encode(), {"Content-Type": MANIFEST}).close()
 
@@ -107,11 +130,14 @@ def main(words):
             print("sha256:" + hashlib.sha256(answer.read()).hexdigest())
         return 0
     if words[:1] == ["import"]:
-        changes, rest = [], words[1:]
-        while rest and rest[0] == "--change":
-            changes.append(rest[1])
+        changes, under, rest = [], None, words[1:]
+        while rest and rest[0] in ("--change", "--base"):
+            if rest[0] == "--base":
+                under = rest[1]
+            else:
+                changes.append(rest[1])
             rest = rest[2:]
-        put(registry, rest[0], rest[1], changes)
+        put(registry, rest[0], rest[1], changes, under)
         return 0
     sys.exit(__doc__)
 

@@ -3,7 +3,7 @@
 //!
 //! `ASSAY_TEST_KUBERNETES` names the kubeconfig of a screener, `ASSAY_TEST_KUBECTL` the client, `ASSAY_TEST_REGISTRY` the
 //! registry that nodes pull from, `ASSAY_TEST_KUBERNETES_ADMIN` the kubeconfig of who may do everything, `ASSAY_TEST_CNI` the
-//! cluster's network (tests/cluster). What is missing is skipped, with the reason.
+//! cluster's network, `ASSAY_TEST_KUBE_HELM` and `ASSAY_TEST_KUBE_KIND` these programs (tests/cluster). What is missing is skipped, with the reason.
 
 #[path = "cluster/admission.rs"]
 mod admission;
@@ -11,8 +11,12 @@ mod admission;
 mod build;
 #[path = "cluster/chaos.rs"]
 mod chaos;
+#[path = "cluster/control_plane.rs"]
+mod control_plane;
 #[path = "cluster/flip.rs"]
 mod flip;
+#[path = "cluster/manifests.rs"]
+mod manifests;
 #[path = "cluster/network.rs"]
 mod network;
 #[path = "cluster/rights.rs"]

@@ -1,0 +1,117 @@
+//! The control plane that cluster/control-plane.sh has put onto the cluster: its workers are known by the tokens of their pods,
+//! and it evaluates.
+//!
+//! `ASSAY_TEST_KUBE_API` and `ASSAY_TEST_KUBE_KEY` name its address and an administrator's key, `ASSAY_TEST_KUBE_PROGRAMS` the
+//! folder of the `assay` command.
+
+use std::{fs, path::Path, process::Command};
+
+use assay_tests::kubectl::{self, Kubectl};
+use serde_json::{Value, json};
+
+struct Installation {
+    kubectl: Kubectl,
+    api: String,
+    key: String,
+    assay: String,
+}
+
+fn installation() -> Option<Installation> {
+    let variable = |name: &str| std::env::var_os(name).and_then(|value| value.into_string().ok());
+    let named = ["API", "KEY", "PROGRAMS"].map(|name| variable(&format!("ASSAY_TEST_KUBE_{name}")));
+    let [Some(api), Some(key), Some(programs)] = named else {
+        eprintln!(
+            "skipped: ASSAY_TEST_KUBE_API, _KEY and _PROGRAMS are not set (tests/cluster/control-plane.sh)"
+        );
+        return None;
+    };
+    Some(Installation {
+        kubectl: kubectl::with("ASSAY_TEST_KUBERNETES_ADMIN")?,
+        api,
+        key,
+        assay: format!("{programs}/assay"),
+    })
+}
+
+impl Installation {
+    fn assay(&self, words: &[&str]) -> (bool, String) {
+        let output = Command::new(&self.assay)
+            .args(["--json", "--api", &self.api, "--key", &self.key])
+            .args(words)
+            .output()
+            .unwrap();
+        eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+        let told = String::from_utf8(output.stdout).unwrap();
+        (output.status.success(), told)
+    }
+
+    fn get(&self, words: &[&str]) -> Value {
+        let words = [&["get", "-n", "assay-system", "-o", "json"], words].concat();
+        let output = self.kubectl.run(&words, None);
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+#[test]
+fn an_evaluation_runs_on_a_worker_that_is_known_by_its_pod() {
+    let Some(installation) = installation() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let task = task(folder.path());
+    let (ended, told) = installation.assay(&["run", task.to_str().unwrap(), "--agent", "oracle"]);
+    assert!(ended, "{told}");
+    let evaluation: Value = serde_json::from_str(told.lines().last().unwrap())
+        .unwrap_or_else(|_| serde_json::from_str(&told).unwrap());
+    let run = &evaluation["runs"][0];
+    assert_eq!(
+        (&run["state"], &run["score"]),
+        (&json!("finished"), &json!(1.0)),
+        "{evaluation}"
+    );
+    let (_, why) = installation.assay(&["why", run["id"].as_str().unwrap()]);
+    assert!(why.contains("screener-1-0"), "{why}");
+}
+
+#[test]
+fn both_replicas_serve_and_the_schema_was_made_once() {
+    let Some(installation) = installation() else {
+        return;
+    };
+    let api = installation.get(&["deployment", "api"]);
+    assert_eq!(api["status"]["readyReplicas"], 2, "{}", api["status"]);
+    let migrate = installation.get(&["job", "migrate"]);
+    assert_eq!(migrate["status"]["succeeded"], 1, "{}", migrate["status"]);
+    for class in ["1", "2"] {
+        let set = installation.get(&["statefulset", &format!("screener-{class}")]);
+        assert_eq!(set["status"]["readyReplicas"], 1, "{}", set["status"]);
+    }
+}
+
+/// The example with an image that is there, since images are not built on this cluster.
+fn task(folder: &Path) -> std::path::PathBuf {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/tasks/hello-file");
+    let to = folder.join("hello-file");
+    for name in [
+        "task.toml",
+        "instruction.md",
+        "solution/solve.sh",
+        "tests/test.sh",
+    ] {
+        let mut text = fs::read_to_string(from.join(name)).unwrap();
+        text = match name {
+            "task.toml" => text.replace(
+                "[environment]",
+                "[environment]\ndocker_image = \"debian:bookworm-slim\"",
+            ),
+            "solution/solve.sh" => text.replacen('\n', "\nmkdir -p /app && cd /app\n", 1),
+            _ => text,
+        };
+        let path = to.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    fs::create_dir_all(to.join("environment")).unwrap();
+    to
+}
