@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# `make k8s-apply`: Secrets of random keys where there are none, and the manifests with the images of k8s-images.
+set -euo pipefail
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+[ -f "$state/applied/images/kustomization.yaml" ] || fail "no images were built yet; run: make k8s-images"
+[ -f "$state/registry-address" ] || fail "the cluster is not up; run: make k8s-up"
+
+secrets() {
+  local password
+  kubectl_ apply -f "$project/manifests/base/namespaces.yaml" >/dev/null
+  if ! has_secret database; then
+    password=$(random 24)
+    kubectl_ create secret generic database -n assay-system --from-literal=password="$password" \
+      --from-literal=url="postgres://assay:$password@postgres.assay-system.svc/assay"
+  fi
+  has_secret objects || kubectl_ create secret generic objects -n assay-system \
+    --from-literal=endpoint=http://objects.assay-system.svc:9000 --from-literal=public-endpoint=http://127.0.0.1:9000 \
+    --from-literal=access-key="$(random 10)" --from-literal=secret-key="$(random 20)"
+  has_secret seal || kubectl_ create secret generic seal -n assay-system --from-literal=key="$(random 32)"
+  has_secret pending-work || kubectl_ create secret generic pending-work -n assay-system --from-literal=token="$(random 24)"
+}
+
+# A kustomization over the overlay: digests, and where pods find the registry.
+named() {
+  local address
+  address=$(cat "$state/registry-address")
+  cat <<YAML
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [$(realpath --relative-to "$state/applied" "$project/manifests/overlays/kind")]
+components: [images, $(realpath --relative-to "$state/applied" "$project/manifests/components/sandbox-images")]
+patches:
+- target: {kind: StatefulSet, name: screener-.*}
+  patch: |
+    - {op: add, path: /spec/template/spec/hostAliases, value: [{ip: "$address", hostnames: [${registry_host%:*}]}]}
+YAML
+}
+
+secrets >&2
+named >"$state/applied/kustomization.yaml"
+# A Job cannot be changed.
+kubectl_ delete job -n assay-system migrate --ignore-not-found --wait >&2
+kubectl_ apply --server-side --force-conflicts -k "$state/applied" >&2
+for set in postgres objects; do
+  kubectl_ rollout status -n assay-system statefulset/$set --timeout=5m >&2
+done
+kubectl_ wait -n assay-system --for=condition=Complete job/migrate --timeout=5m >&2
+kubectl_ rollout status -n assay-system deployment/api --timeout=5m >&2

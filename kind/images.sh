@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# `make k8s-images`: builds our programs and images, pushes them to the cluster's registry, and notes their digests for
+# k8s-apply. What has not changed is not built again.
+set -euo pipefail
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+target=${CARGO_TARGET_DIR:-$project/target}
+triple=$(rustc -vV | sed -n 's/^host: //p')
+work=$(mktemp -d "${TMPDIR:-/tmp}/assay-images.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+programs() {
+  make -C "$project" --no-print-directory sandbox
+  (cd "$project" && cargo build --release -p assay-api -p assay-screener -p assay-cli)
+}
+
+push() { # name: of the folder with its Dockerfile in $work
+  local tag=127.0.0.1:$registry_port/assay/$1:latest options=()
+  [ "$(engine)" = podman ] && options=(--tls-verify=false)
+  container build -q -t "$tag" "$work/$1" >/dev/null
+  container push -q "${options[@]}" "$tag" >/dev/null
+  digest "$1"
+}
+
+# As the registry tells it, so that it is the one that nodes will see.
+digest() { # name
+  local kinds='application/vnd.oci.image.manifest.v1+json,application/vnd.docker.distribution.manifest.v2+json'
+  curl -fsSI --noproxy '*' -H "Accept: $kinds" "http://127.0.0.1:$registry_port/v2/assay/$1/manifests/latest" |
+    tr -d '\r' | awk 'tolower($1) == "docker-content-digest:" { print $2 }'
+}
+
+context_of() { # name program…: Dockerfile and what it copies
+  local name=$1
+  shift
+  mkdir -p "$work/$name"
+  cp "$project/images/$name/Dockerfile" "$work/$name/"
+  if [ $# -gt 0 ]; then cp "$1" "$work/$name/program"; fi
+}
+
+programs
+context_of api "$target/release/assay-api"
+context_of screener "$target/release/assay-screener"
+context_of cli "$target/release/assay"
+context_of postgres && cp "$project/images/postgres/serve.sh" "$work/postgres/"
+context_of proxy "$target/$triple/sandbox/assay-proxy"
+# On Kubernetes init puts the runner in its place, so its image has both.
+context_of init-iptables "$target/$triple/sandbox/assay-init-iptables"
+cp "$target/$triple/sandbox/assay-runner" "$work/init-iptables/"
+echo 'COPY assay-runner /assay-runner' >>"$work/init-iptables/Dockerfile"
+
+mkdir -p "$state/applied/images"
+{
+  echo "apiVersion: kustomize.config.k8s.io/v1alpha1"
+  echo "kind: Component"
+  echo "images:"
+  for name in api screener cli postgres init-iptables proxy; do
+    say "image $name"
+    echo "- {name: assay/$name, newName: $registry_host/assay/$name, digest: \"$(push $name)\"}"
+  done
+} >"$work/images.yaml"
+mv "$work/images.yaml" "$state/applied/images/kustomization.yaml"
