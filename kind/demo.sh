@@ -14,6 +14,6 @@ assay watch "$evaluation" || true
 run=$(assay --json show "$evaluation" | python3 -c 'import json, sys; print(json.load(sys.stdin)["runs"][0]["id"])')
 audit=$(assay logs "$run" --proxy)
 say "one forwarded model call and one denied connection, from the proxy's audit:"
-for decision in allow deny; do
-  grep -m1 "$decision" <<<"$audit" || fail "the audit has no line with $decision; model services come from the Secret upstreams (docs/OPERATIONS.md)"
+for line in ' model .* allow ' ' deny '; do
+  grep -m1 -E -- "$line" <<<"$audit" || fail "the audit has no line with$line; model services come from the Secret upstreams (docs/OPERATIONS.md)"
 done
