@@ -352,10 +352,11 @@ async fn a_secret_value_is_nowhere_in_the_sandbox_but_its_placeholder_is() {
         return;
     };
     let mut files = task("schema_version = '1.4'\n[environment.env]\nTOKEN = '${TOKEN}'");
-    // In pieces, so that the search does not find itself.
+    // In pieces, and told to no program while processes are looked at: the search would find itself.
     let solve = "#!/bin/bash\necho \"told $TOKEN\"\nvalue=the-secret-\nvalue=${value}value-0123456789\n\
                  grep -rlsF \"$value\" /app /assay /etc /logs /run /solution /tmp /var && echo found\n\
-                 cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -F \"$value\" && echo found\n\
+                 seen=$(cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n')\n\
+                 case $seen in *\"$value\"*) echo found ;; esac\n\
                  echo searched; echo 42 > answer.txt\n";
     files.insert("solution/solve.sh", solve);
     let mut assignment = world.assignment(Contract::Oracle, &files);
