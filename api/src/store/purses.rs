@@ -47,6 +47,19 @@ pub struct Locked {
     changed: HashMap<Name, Purse>,
 }
 
+/// Those of these runs, whose queue rows the caller has locked, that have money left to reserve.
+///
+/// Without one nobody needs the purses above, which all runs of a tenant share: their locks are left to others.
+pub async fn with_money(conn: &mut PgConnection, runs: &[Uuid]) -> Result<Vec<Uuid>, Error> {
+    Ok(sqlx::query_scalar!(
+        "SELECT DISTINCT owner FROM purses
+         WHERE level = 3 AND owner = ANY($1) AND (granted IS NULL OR granted > reserved + settled)",
+        runs
+    )
+    .fetch_all(conn)
+    .await?)
+}
+
 /// Locks the purses of runs, evaluations and tenants that exist.
 pub async fn lock(conn: &mut PgConnection, owners: &[Uuid]) -> Result<Locked, Error> {
     let rows = sqlx::query!(

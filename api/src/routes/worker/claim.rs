@@ -66,10 +66,10 @@ pub async fn claim(
     let (adopted, claimed) = take(&app, &worker, slots, fresh).await?;
     app.metrics.adopted.inc_by(adopted.len().try_into().unwrap_or(0));
     app.metrics.claimed.inc_by(claimed.len().try_into().unwrap_or(0));
-    let attempts: Vec<AttemptId> = adopted.iter().chain(&claimed).copied().collect();
-    let mut assignments = Vec::with_capacity(attempts.len());
-    if !attempts.is_empty() {
-        for bare in read(&app.pool, &attempts).await? {
+    let count = adopted.len() + claimed.len();
+    let mut assignments = Vec::with_capacity(count);
+    if count > 0 {
+        for bare in read(&app.pool, &adopted, &claimed).await? {
             let is_adopted = adopted.contains(&bare.attempt);
             tracing::info!(
                 run.id = %bare.run, attempt.id = %bare.attempt, fence = bare.fence.0, worker = worker.name,

@@ -69,9 +69,9 @@ pub struct Bare {
     pub progress: Progress,
 }
 
-/// The assignments of these attempts, which the caller holds.
-pub async fn read(pool: &PgPool, attempts: &[AttemptId]) -> Result<Vec<Bare>, Error> {
-    let ids: Vec<Uuid> = attempts.iter().map(|attempt| attempt.0).collect();
+/// The assignments of these attempts, which the caller holds: some adopted from others, some new.
+pub async fn read(pool: &PgPool, adopted: &[AttemptId], new: &[AttemptId]) -> Result<Vec<Bare>, Error> {
+    let ids: Vec<Uuid> = adopted.iter().chain(new).map(|attempt| attempt.0).collect();
     let rows = sqlx::query!(
         r#"SELECT a.id, a.run, a.tenant, a.number, a.fence, a.deadline, a.budget_pico, a.verifier_budget_pico,
                   a.seed_sealed, a.progress, a.last_seq, e.id AS evaluation, e.prices, e."values", e.secrets_sealed, p.body,
@@ -88,7 +88,7 @@ pub async fn read(pool: &PgPool, attempts: &[AttemptId]) -> Result<Vec<Bare>, Er
     )
     .fetch_all(pool)
     .await?;
-    let mut outputs = offsets(pool, &ids).await?;
+    let mut outputs = offsets(pool, adopted).await?;
     rows.into_iter()
         .map(|row| {
             let mut progress: Progress = json("attempts.progress", row.progress)?;
@@ -129,10 +129,18 @@ pub async fn read(pool: &PgPool, attempts: &[AttemptId]) -> Result<Vec<Bare>, Er
         .collect()
 }
 
-async fn offsets(pool: &PgPool, ids: &[Uuid]) -> Result<BTreeMap<Uuid, BTreeMap<String, u64>>, Error> {
+/// How much output of each stream is there; what is new has none.
+async fn offsets(
+    pool: &PgPool,
+    adopted: &[AttemptId],
+) -> Result<BTreeMap<Uuid, BTreeMap<String, u64>>, Error> {
+    if adopted.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let ids: Vec<Uuid> = adopted.iter().map(|attempt| attempt.0).collect();
     let rows = sqlx::query!(
         "SELECT attempt, step, phase, stream, bytes FROM output_streams WHERE attempt = ANY($1)",
-        ids
+        &ids
     )
     .fetch_all(pool)
     .await?;
