@@ -3,7 +3,7 @@
 SANDBOX_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test cluster-test clients bench bench-proxy fuzz soak lint sandbox
+.PHONY: help demo test cluster-test clients bench bench-proxy bench-cluster fuzz soak lint sandbox
 .PHONY: k8s-setup k8s-up k8s-images k8s-apply k8s-screener k8s-demo k8s-status k8s-logs k8s-down
 
 help: ## List the targets
@@ -26,6 +26,9 @@ bench: sandbox ## Measure this machine: medians on the screen, raw JSON under ta
 
 bench-proxy: ## Measure the proxy beside nginx, haproxy, mitmproxy and LiteLLM; raw JSON under target/bench
 	bench/proxy/run.sh
+
+bench-cluster: sandbox ## Measure pods, runs, builds and scaling on the test cluster (root); raw JSON under target/bench
+	CLUSTER_INSTALL=1 CLUSTER_PROFILE=$(or $(BENCH_PROFILE),release) tests/cluster/run.sh bench/cluster/run.sh
 
 k8s-setup: ## Make a kind cluster with everything in it, from nothing; carries on where it failed
 	kind/setup.sh

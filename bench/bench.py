@@ -8,10 +8,8 @@ fails on a slow machine: a figure is printed beside its target and judged by the
 BENCH_PARTS="ready bare" measures these parts alone.
 """
 
-import datetime
 import json
 import os
-import platform
 import re
 import statistics
 import subprocess
@@ -21,6 +19,7 @@ import tempfile
 import bare
 import harbor
 import installation
+import record
 
 IMAGE = "debian:bookworm-slim"
 
@@ -49,8 +48,6 @@ FIGURES = {
 
 def main():
     built, sandbox_bin, socket, output = sys.argv[1:]
-    machine = {"cores": os.cpu_count(), "kernel": platform.release(), "date": datetime.date.today().isoformat(), "commit": commit()}
-    samples = {}
     with tempfile.TemporaryDirectory(prefix="assay-bench-") as folder:
         os.chmod(folder, 0o755)  # PostgreSQL runs as another user.
         parts = {
@@ -61,23 +58,14 @@ def main():
             "harbor": lambda: harbor.measure(installation.TASK, socket, folder),
         }
         wanted = os.environ.get("BENCH_PARTS", " ".join(parts)).split()
-        for samples in kept(output, machine, (found for part in wanted for found in parts[part]())):
-            pass
-    show(samples, output)
+        samples = record.kept(output, (found for part in wanted for found in parts[part]()), platform_share)
+    record.show(FIGURES, samples, output)
 
 
-def kept(output, machine, figures):
-    """The samples so far, written after each figure: what came before a fault is not lost."""
-    samples = {}
-    for name, values in figures:
-        samples[name] = values
-        if {"nop_run_ms", "bare_sandbox_ready_ms"} <= samples.keys():
-            bare_ready = statistics.median(samples["bare_sandbox_ready_ms"])
-            samples["platform_share_ms"] = [wall - bare_ready for wall in samples["nop_run_ms"]]
-        with open(output, "w", encoding="utf-8") as file:
-            json.dump({"machine": machine, "samples": samples}, file, indent=1)
-        print(f"measured: {name}", file=sys.stderr)
-        yield samples
+def platform_share(samples):
+    if {"nop_run_ms", "bare_sandbox_ready_ms"} <= samples.keys():
+        bare_ready = statistics.median(samples["bare_sandbox_ready_ms"])
+        samples["platform_share_ms"] = [wall - bare_ready for wall in samples["nop_run_ms"]]
 
 
 def queue(built):
@@ -94,23 +82,6 @@ def sandbox_ready(built, socket, sandbox_bin):
     command = [f"{built}/examples/ready", socket, sandbox_bin, IMAGE, "21"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     yield "sandbox_ready_ms", [int(number) for number in re.findall(r"^ready (\d+) ms", text, re.M)]
-
-
-def commit():
-    return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-
-
-def show(samples, output):
-    print(f"{'what':54}{'median':>10}{'min':>10}{'p99':>10}{'max':>10}  {'n':>5}  target")
-    for name, (what, target) in FIGURES.items():
-        values = sorted(samples.get(name, []))
-        if not values:
-            print(f"{what:54}{'not measured: ' + samples.get(name + '_why', 'no sample'):>10}")
-            continue
-        p99 = values[min(len(values) - 1, int(len(values) * 0.99))]
-        figures = [statistics.median(values), values[0], p99, values[-1]]
-        print(f"{what:54}" + "".join(f"{figure:10.2f}" for figure in figures) + f"  {len(values):5}  {target}")
-    print(f"raw samples: {output}")
 
 
 if __name__ == "__main__":

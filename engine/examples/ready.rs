@@ -1,8 +1,10 @@
 //! How long a sandbox takes from nothing to a runner that takes phases.
 //!
 //! usage: ready SOCKET FOLDER-OF-STATIC-PROGRAMS IMAGE TIMES
+//!        ready kubernetes KUBECONFIG REGISTRY-URL IMAGE TIMES         our images are REGISTRY/assay/…:test
 
 use std::{
+    collections::BTreeMap,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -15,8 +17,9 @@ use assay_core::{
     id::SandboxId,
 };
 use assay_engine::{
-    Engine as _,
+    Engine,
     containers::{Binaries, Containers, Settings},
+    kubernetes::{self, Access, BeaconAt, Images, Kubernetes, PodOptions, Reach, Registries},
     trial,
 };
 
@@ -25,17 +28,68 @@ type Failure = Box<dyn std::error::Error>;
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [socket, folder, image, times] = arguments.as_slice() else {
-        return Err("usage: ready SOCKET FOLDER IMAGE TIMES".into());
-    };
-    let engine = Containers::connect(&Settings {
-        socket: PathBuf::from(socket),
-        owner: format!("ready-{}", std::process::id()),
-        binaries: Binaries::in_folder(Path::new(folder)),
-    })
-    .await?;
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["kubernetes", kubeconfig, registry, image, times] => {
+            let engine = Kubernetes::connect(cluster(kubeconfig, registry)).await?;
+            show(measure(&engine, image, times.parse()?).await?)
+        }
+        [socket, folder, image, times] => {
+            let engine = Containers::connect(&Settings {
+                socket: PathBuf::from(socket),
+                owner: owner(),
+                binaries: Binaries::in_folder(Path::new(folder)),
+            })
+            .await?;
+            show(measure(&engine, image, times.parse()?).await?)
+        }
+        _ => Err(
+            "usage: ready SOCKET FOLDER IMAGE TIMES, or ready kubernetes KUBECONFIG REGISTRY-URL IMAGE TIMES"
+                .into(),
+        ),
+    }
+}
+
+fn owner() -> String {
+    format!("ready-{}", std::process::id())
+}
+
+fn cluster(kubeconfig: &str, registry: &str) -> kubernetes::Settings {
+    let host = registry.trim_start_matches("http://").to_owned();
+    let ours = |name: &str| format!("{host}/assay/{name}:test");
+    kubernetes::Settings {
+        access: Access {
+            kubeconfig: Some(kubeconfig.into()),
+            context: None,
+        },
+        namespace: "assay-sandboxes".to_owned(),
+        owner: owner(),
+        images: Images {
+            init: ours("init-iptables"),
+            proxy: ours("proxy"),
+        },
+        registries: Registries {
+            mirrors: ["docker.io", &host]
+                .map(|name| (name.to_owned(), registry.to_owned()))
+                .into(),
+            credentials: BTreeMap::new(),
+        },
+        reach: Reach::Direct,
+        beacon: BeaconAt::Nowhere,
+        builds: None,
+        most_waiting: 6,
+        pods: PodOptions {
+            cpu_request_percent: 5,
+            ..PodOptions::default()
+        },
+    }
+}
+
+/// Until it is ready, until it was created, and how long its removal took.
+type Sample = (Duration, Duration, Duration);
+
+async fn measure(engine: &impl Engine, image: &str, times: usize) -> Result<Vec<Sample>, Failure> {
     let mut samples = Vec::new();
-    for _ in 0..times.parse::<usize>()? {
+    for _ in 0..times {
         let sandbox = SandboxId::new(SystemClock.now(), random()?);
         let spec = trial::spec(sandbox, image, &Signer::new(&random()?));
         let started = Instant::now();
@@ -46,6 +100,10 @@ async fn main() -> Result<(), Failure> {
         engine.destroy(&sandbox.name).await?;
         samples.push((ready, created, started.elapsed().saturating_sub(ready)));
     }
+    Ok(samples)
+}
+
+fn show(mut samples: Vec<Sample>) -> Result<(), Failure> {
     samples.sort();
     let out = &mut std::io::stdout();
     for (ready, created, destroyed) in &samples {

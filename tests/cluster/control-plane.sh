@@ -4,6 +4,8 @@
 #
 # usage: control-plane.sh KUBECTL ADMIN-KUBECONFIG REGISTRY-URL PROGRAMS       PROGRAMS: the folder of assay-api and the others
 #        control-plane.sh down KUBECTL ADMIN-KUBECONFIG
+#
+# ASSAY_HELM=PROGRAM: the same by Helm and the chart, with KEDA's objects, on a cluster that apply.sh has not touched.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -11,7 +13,7 @@ if [ "${1:-}" = down ]; then
   shift
   kubectl=("${1:?kubectl}" --kubeconfig "${2:?kubeconfig}")
   "${kubectl[@]}" kustomize "$cluster_folder/overlay" | "${kubectl[@]}" delete --ignore-not-found --wait -f - >&2
-  "${kubectl[@]}" delete secret -n assay-system --ignore-not-found database objects seal >&2
+  "${kubectl[@]}" delete secret -n assay-system --ignore-not-found database objects seal pending-work >&2
   exit 0
 fi
 
@@ -53,15 +55,31 @@ postgres() {
     --change 'USER 10001:10001' "$(pack "$root")" assay/postgres:test
 }
 
+# Builders have no aliases, so the object store is named by its address.
 secrets() {
   local password
   "${kubectl[@]}" get secret -n assay-system seal >/dev/null 2>&1 && return
   password=$(random 24)
   "${kubectl[@]}" create secret generic database -n assay-system --from-literal=password="$password" \
     --from-literal=url="postgres://assay:$password@postgres.assay-system.svc/assay" >&2
-  "${kubectl[@]}" create secret generic objects -n assay-system --from-literal=endpoint=http://objects.assay-system.svc:9000 \
-    --from-literal=public-endpoint=http://10.96.0.90:9000 --from-literal=access-key="$(random 10)" --from-literal=secret-key="$(random 20)" >&2
+  "${kubectl[@]}" create secret generic objects -n assay-system --from-literal=endpoint=http://10.96.0.90:9000 \
+    --from-literal=access-key="$(random 10)" --from-literal=secret-key="$(random 20)" >&2
+  "${kubectl[@]}" create secret generic pending-work -n assay-system --from-literal=token="$(random 24)" >&2
   "${kubectl[@]}" create secret generic seal -n assay-system --from-literal=key="$(random 32)" >&2
+}
+
+pinned() { # repository: as pods name it
+  echo "${registry#http://}/assay/$1@$("${client[@]}" digest "assay/$1:test")"
+}
+
+builds() { # separator: the screener's settings about images of tasks
+  cat <<LINES
+ASSAY_IMAGE_REPOSITORY$1${registry#http://}/assay/tasks
+ASSAY_BUILDER_IMAGE$1$(pinned builder)
+ASSAY_BUILDAH_IMAGE$1$(pinned buildah)
+ASSAY_BUILD_MEMORY_MB$1"1024"
+ASSAY_IMAGE_MB$1"2048"
+LINES
 }
 
 named() { # a kustomization that puts digests over names
@@ -69,6 +87,8 @@ named() { # a kustomization that puts digests over names
   echo "kind: Kustomization"
   echo "resources: [$(realpath --relative-to "$work/named" "$cluster_folder/overlay")]"
   echo "components: [images, $(realpath --relative-to "$work/named" "$cluster_folder/../../manifests/components/sandbox-images")]"
+  echo "configMapGenerator:"
+  echo "- {name: screener, namespace: assay-system, behavior: merge, options: {disableNameSuffixHash: true}, envs: [builds.env]}"
 }
 
 images() {
@@ -81,19 +101,54 @@ images() {
   done
 }
 
+by_kustomize() {
+  mkdir -p "$work/named/images"
+  named >"$work/named/kustomization.yaml"
+  builds '=' | tr -d '"' >"$work/named/builds.env"
+  images >"$work/named/images/kustomization.yaml"
+  # A Job cannot be changed.
+  "${kubectl[@]}" delete job -n assay-system migrate --ignore-not-found --wait >&2
+  "${kubectl[@]}" apply --server-side --force-conflicts -k "$work/named" >&2
+  "${kubectl[@]}" rollout status -n assay-system statefulset/postgres --timeout=120s >&2
+  "${kubectl[@]}" wait -n assay-system --for=condition=Complete job/migrate --timeout=120s >&2
+}
+
+values() { # what the overlay says, in the chart's words
+  local name
+  echo "images:"
+  for name in api screener cli postgres init-iptables proxy; do
+    echo "  ${name%-iptables}: \"$(pinned "$name")\""
+  done
+  cat <<YAML
+development: {enabled: true}
+keda: {enabled: true, maxReplicas: 3}
+api:
+  settings: {ASSAY_SLOTS_PER_WORKER: "2", ASSAY_MAX_WORKERS: "3"}
+screeners:
+  settings:
+    ASSAY_RESOLVERS: 10.96.0.10:53
+    ASSAY_MIRRORS: docker.io=$registry,${registry#http://}=$registry
+    ASSAY_SLOTS: "2"
+    ASSAY_CPU_REQUEST_PERCENT: "5"
+YAML
+  builds ': ' | sed 's/^/    /'
+}
+
+# Namespaces hold the Secrets that the chart wants, so they are there before it and become its own.
+by_helm() {
+  values >"$work/values.yaml"
+  KUBECTL=${kubectl[0]} "$ASSAY_HELM" --kubeconfig "${kubectl[2]}" install assay "$cluster_folder/../../manifests/chart" \
+    --namespace default --take-ownership --values "$work/values.yaml" --post-renderer "$cluster_folder/overlay/render.sh" \
+    --wait --timeout 3m >&2
+}
+
 program api assay-api
 program screener assay-screener
 program cli assay
 postgres
+[ -z "${ASSAY_HELM:-}" ] || "${kubectl[@]}" apply -f "$cluster_folder/../../manifests/base/namespaces.yaml" >&2
 secrets
-mkdir -p "$work/named/images"
-named >"$work/named/kustomization.yaml"
-images >"$work/named/images/kustomization.yaml"
-# A Job cannot be changed.
-"${kubectl[@]}" delete job -n assay-system migrate --ignore-not-found --wait >&2
-"${kubectl[@]}" apply --server-side --force-conflicts -k "$work/named" >&2
-"${kubectl[@]}" rollout status -n assay-system statefulset/postgres --timeout=120s >&2
-"${kubectl[@]}" wait -n assay-system --for=condition=Complete job/migrate --timeout=120s >&2
+if [ -n "${ASSAY_HELM:-}" ]; then by_helm; else by_kustomize; fi
 for name in deployment/api statefulset/screener-1 statefulset/screener-2; do
   "${kubectl[@]}" rollout status -n assay-system "$name" --timeout=120s >&2
 done

@@ -28,8 +28,8 @@ pin() { # component
       go mod edit -replace="k8s.io/$library=k8s.io/$library@v0.${version#v1.}"
     done
   fi
-  # Cilium is built inside of its own module, which brings its own sums; here is the sum of that module.
-  if [ "$name" = cilium ]; then
+  # These are built inside of their own modules, which bring their own sums; here is the sum of that module.
+  if [ "$name" = cilium ] || [ "$name" = keda ]; then
     go mod download -json "$(module_of "$name")@$version" >/dev/null
     go mod download "$(module_of "$name")"
     return

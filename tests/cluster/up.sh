@@ -107,6 +107,15 @@ EOF
 }
 
 apiserver() {
+  # Who asks for what, without what is said: how often our screeners do.
+  cat >"$state/audit.yaml" <<EOF
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, users: ["system:serviceaccount:assay-system:screener"]}
+- {level: None}
+EOF
   start kube-apiserver "$kubernetes/kube-apiserver" --etcd-servers=http://127.0.0.1:12379 \
     --bind-address=$node_address --advertise-address=$node_address --secure-port=6443 --service-cluster-ip-range=10.96.0.0/16 \
     --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --client-ca-file="$pki/ca.crt" \
@@ -118,7 +127,8 @@ apiserver() {
     --requestheader-client-ca-file="$pki/front-proxy-ca.crt" --requestheader-allowed-names=front-proxy-client \
     --requestheader-extra-headers-prefix=X-Remote-Extra- --requestheader-group-headers=X-Remote-Group \
     --requestheader-username-headers=X-Remote-User --proxy-client-cert-file="$pki/front-proxy-client.crt" \
-    --proxy-client-key-file="$pki/front-proxy-client.key" --allow-privileged=true --profiling=false
+    --proxy-client-key-file="$pki/front-proxy-client.key" --allow-privileged=true --profiling=false \
+    --audit-policy-file="$state/audit.yaml" --audit-log-path="$state/log/audit.log" --audit-log-maxsize=64 --audit-log-maxbackup=1
   # The controller manager leaves at once when the roles that it needs are not there yet.
   until_ok kube-apiserver 120 kubectl get --raw /readyz
 }

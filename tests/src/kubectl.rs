@@ -68,6 +68,20 @@ impl Kubectl {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// Runs a command in the task's container of a run; whether there is one and the command succeeded.
+    pub fn in_sandbox(&self, run: impl std::fmt::Display, command: &[&str]) -> bool {
+        let label = format!("assay.dev/run={run}");
+        let find = ["get", "pods", "-n", "assay-sandboxes", "-l", &label, "-o", "name"];
+        let Ok(found) = self.ok(&find, None) else {
+            return false;
+        };
+        let Some(pod) = found.lines().next() else {
+            return false;
+        };
+        let words = ["exec", pod, "-n", "assay-sandboxes", "-c", "main", "--"];
+        self.run(&[&words[..], command].concat(), None).status.success()
+    }
+
     /// The kubeconfig that it uses.
     pub fn kubeconfig(&self) -> &str {
         &self.kubeconfig

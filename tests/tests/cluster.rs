@@ -11,10 +11,14 @@ mod admission;
 mod build;
 #[path = "cluster/chaos.rs"]
 mod chaos;
+#[path = "cluster/chart.rs"]
+mod chart;
 #[path = "cluster/control_plane.rs"]
 mod control_plane;
 #[path = "cluster/flip.rs"]
 mod flip;
+#[path = "cluster/keda.rs"]
+mod keda;
 #[path = "cluster/manifests.rs"]
 mod manifests;
 #[path = "cluster/network.rs"]

@@ -4,19 +4,34 @@
 //! `ASSAY_TEST_KUBE_API` and `ASSAY_TEST_KUBE_KEY` name its address and an administrator's key, `ASSAY_TEST_KUBE_PROGRAMS` the
 //! folder of the `assay` command.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
+use assay_core::digest::hex;
 use assay_tests::kubectl::{self, Kubectl};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
-struct Installation {
-    kubectl: Kubectl,
-    api: String,
-    key: String,
-    assay: String,
+/// Its screeners are counted by one test at a time.
+pub static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// The control plane.
+pub struct Installation {
+    /// The cluster's client, with every right.
+    pub kubectl: Kubectl,
+    /// Its address.
+    pub api: String,
+    /// An administrator's key.
+    pub key: String,
+    /// The `assay` command.
+    pub assay: String,
 }
 
-fn installation() -> Option<Installation> {
+/// From the environment. `None`, with the reason said, where there is none.
+pub fn installation() -> Option<Installation> {
     let variable = |name: &str| std::env::var_os(name).and_then(|value| value.into_string().ok());
     let named = ["API", "KEY", "PROGRAMS"].map(|name| variable(&format!("ASSAY_TEST_KUBE_{name}")));
     let [Some(api), Some(key), Some(programs)] = named else {
@@ -34,6 +49,29 @@ fn installation() -> Option<Installation> {
 }
 
 impl Installation {
+    /// Runs the oracle on the example with an image that is there; as [`Installation::evaluates_task`].
+    pub fn evaluates(&self) -> (String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        self.evaluates_task(&task_of_an_image(folder.path()))
+    }
+
+    /// Runs the oracle, which has to score 1; the run, and what `assay why` says of it.
+    fn evaluates_task(&self, task: &Path) -> (String, String) {
+        let (ended, told) = self.assay(&["run", task.to_str().unwrap(), "--agent", "oracle"]);
+        assert!(ended, "{told}");
+        let evaluation: Value = serde_json::from_str(told.lines().last().unwrap())
+            .unwrap_or_else(|_| serde_json::from_str(&told).unwrap());
+        let run = &evaluation["runs"][0];
+        assert_eq!(
+            (&run["state"], &run["score"]),
+            (&json!("finished"), &json!(1.0)),
+            "{evaluation}"
+        );
+        let run = run["id"].as_str().unwrap().to_owned();
+        let (_, why) = self.assay(&["why", &run]);
+        (run, why)
+    }
+
     fn assay(&self, words: &[&str]) -> (bool, String) {
         let output = Command::new(&self.assay)
             .args(["--json", "--api", &self.api, "--key", &self.key])
@@ -58,19 +96,8 @@ fn an_evaluation_runs_on_a_worker_that_is_known_by_its_pod() {
     let Some(installation) = installation() else {
         return;
     };
-    let folder = tempfile::tempdir().unwrap();
-    let task = task(folder.path());
-    let (ended, told) = installation.assay(&["run", task.to_str().unwrap(), "--agent", "oracle"]);
-    assert!(ended, "{told}");
-    let evaluation: Value = serde_json::from_str(told.lines().last().unwrap())
-        .unwrap_or_else(|_| serde_json::from_str(&told).unwrap());
-    let run = &evaluation["runs"][0];
-    assert_eq!(
-        (&run["state"], &run["score"]),
-        (&json!("finished"), &json!(1.0)),
-        "{evaluation}"
-    );
-    let (_, why) = installation.assay(&["why", run["id"].as_str().unwrap()]);
+    let _alone = ALONE.blocking_lock();
+    let (_, why) = installation.evaluates();
     assert!(why.contains("screener-1-0"), "{why}");
 }
 
@@ -79,6 +106,7 @@ fn both_replicas_serve_and_the_schema_was_made_once() {
     let Some(installation) = installation() else {
         return;
     };
+    let _alone = ALONE.blocking_lock();
     let api = installation.get(&["deployment", "api"]);
     assert_eq!(api["status"]["readyReplicas"], 2, "{}", api["status"]);
     let migrate = installation.get(&["job", "migrate"]);
@@ -89,8 +117,37 @@ fn both_replicas_serve_and_the_schema_was_made_once() {
     }
 }
 
-/// The example with an image that is there, since images are not built on this cluster.
-fn task(folder: &Path) -> std::path::PathBuf {
+#[test]
+fn a_task_that_brings_a_dockerfile_is_built_and_evaluated() {
+    let Some(installation) = installation() else {
+        return;
+    };
+    let _alone = ALONE.blocking_lock();
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).unwrap();
+    let dockerfile = format!(
+        "FROM debian:bookworm-slim\nRUN echo {} >/built\nWORKDIR /app\n",
+        hex(&random)
+    );
+    let task = task(folder.path(), |_, text| text);
+    fs::write(task.join("environment/Dockerfile"), dockerfile).unwrap();
+    installation.evaluates_task(&task);
+}
+
+fn task_of_an_image(folder: &Path) -> PathBuf {
+    task(folder, |name, text| match name {
+        "task.toml" => text.replace(
+            "[environment]",
+            "[environment]\ndocker_image = \"debian:bookworm-slim\"",
+        ),
+        "solution/solve.sh" => text.replacen('\n', "\nmkdir -p /app && cd /app\n", 1),
+        _ => text,
+    })
+}
+
+/// The example without its environment, and with changes.
+fn task(folder: &Path, change: impl Fn(&str, String) -> String) -> PathBuf {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/tasks/hello-file");
     let to = folder.join("hello-file");
     for name in [
@@ -99,15 +156,7 @@ fn task(folder: &Path) -> std::path::PathBuf {
         "solution/solve.sh",
         "tests/test.sh",
     ] {
-        let mut text = fs::read_to_string(from.join(name)).unwrap();
-        text = match name {
-            "task.toml" => text.replace(
-                "[environment]",
-                "[environment]\ndocker_image = \"debian:bookworm-slim\"",
-            ),
-            "solution/solve.sh" => text.replacen('\n', "\nmkdir -p /app && cd /app\n", 1),
-            _ => text,
-        };
+        let text = change(name, fs::read_to_string(from.join(name)).unwrap());
         let path = to.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
