@@ -7,6 +7,6 @@ cd "$(dirname "$0")/../.."
 : "${ASSAY_TEST_KUBE_API:?run: make bench-cluster}"
 profile=${CLUSTER_PROFILE:-dev}
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-cargo build --quiet --profile "$profile" -p assay-engine --example ready
+cargo build --quiet --workspace --profile "$profile" --example ready
 mkdir -p "$target/bench"
 PYTHONPATH=bench python3 bench/cluster/bench.py "$ASSAY_TEST_KUBE_PROGRAMS" "$target/bench/cluster-$(date -u +%Y%m%dT%H%M%SZ).json"
