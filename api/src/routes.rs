@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod attempts;
+pub mod clock;
 pub mod evaluations;
 pub mod internal;
 pub mod keys;
@@ -31,6 +32,7 @@ fn people() -> OpenApiRouter<Shared> {
         .routes(routes!(version::version))
         .routes(routes!(openapi::show))
         .routes(routes!(limits::show))
+        .routes(routes!(clock::show))
         .routes(routes!(uploads::create))
         .routes(routes!(tasks::create, tasks::list))
         .routes(routes!(tasks::show))

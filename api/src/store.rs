@@ -136,6 +136,14 @@ pub async fn ping(pool: &PgPool) -> Result<(), Error> {
     Ok(())
 }
 
+/// What time the database has.
+pub async fn time(pool: &PgPool) -> Result<jiff::Timestamp, Error> {
+    let query =
+        sqlx::query_scalar!(r#"SELECT (extract(epoch FROM clock_timestamp()) * 1000)::BIGINT AS "ms!""#);
+    let milliseconds = query.fetch_one(pool).await?;
+    jiff::Timestamp::from_millisecond(milliseconds).map_err(|error| Error::corrupt("clock_timestamp", error))
+}
+
 fn digest(column: &'static str, text: &str) -> Result<Digest, Error> {
     text.parse().map_err(|error| Error::corrupt(column, error))
 }

@@ -8,7 +8,7 @@ use assay_core::{
     limits::LimitSettings,
     wire::channel::Channel,
     wire::people::{
-        Agent, Artifact, Attempt, Evaluation, Event, Key, NewAgent, NewEvaluation, NewKey, NewTask,
+        Agent, Artifact, Attempt, Clock, Evaluation, Event, Key, NewAgent, NewEvaluation, NewKey, NewTask,
         NewUpload, Output, Page, Recording, Revoked, Run, Task, Upload, Version,
     },
 };
@@ -59,6 +59,11 @@ impl Api {
     /// Which build answers.
     pub async fn version(&self) -> Result<Version, Error> {
         self.get("/version").await
+    }
+
+    /// What time it is there.
+    pub async fn clock(&self) -> Result<Clock, Error> {
+        self.get("/v1/clock").await
     }
 
     /// Announces an object.

@@ -1,11 +1,13 @@
 //! `policy.toml`: what a run may reach and spend. Strict, immutable, named by its digest.
 
+mod images;
 pub mod lint;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::images::Images;
 use crate::{
     digest::Digest,
     egress::{self, Egress, HostPattern},
@@ -28,6 +30,9 @@ pub struct Policy {
     /// What is known of hosts that rules list, by the same pattern.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub hosts: BTreeMap<HostPattern, HostRule>,
+    /// What tasks may start from.
+    #[serde(skip_serializing_if = "is_default")]
+    pub images: Images,
     /// Whether the agent's phase follows the task.
     pub agent_network: AgentNetwork,
     /// Deadlines.

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use assay_core::{
     digest::Digest,
     policy::{
-        AgentNetwork, AuditDuty, Budget, EgressRule, EgressRules, HostRule, HostSet, Mode, Models, Policy,
-        Recorded, SharedCdn, Survivors, Time, Verifier, VerifierMode,
+        AgentNetwork, AuditDuty, Budget, EgressRule, EgressRules, HostRule, HostSet, Images, Mode, Models,
+        Policy, Recorded, SharedCdn, Survivors, Time, Verifier, VerifierMode,
     },
 };
 use serde_json::Value;
@@ -53,6 +53,9 @@ fn everything() -> Policy {
             },
         )]
         .into(),
+        images: Images {
+            allow: ["debian".to_owned()].into(),
+        },
         agent_network: AgentNetwork::Task,
         time: Time {
             agent_sec: Some(1.0),

@@ -10,7 +10,7 @@ use assay_core::{
 use crate::ImageSpec;
 
 /// The images that the Dockerfile starts from. One that cannot be read is left to the builder.
-pub(crate) async fn of(spec: &ImageSpec) -> BTreeSet<String> {
+pub async fn of(spec: &ImageSpec) -> BTreeSet<String> {
     match tokio::fs::read_to_string(spec.context.join(&spec.dockerfile)).await {
         Ok(text) => bases(&without_heredocs(&text), &spec.args),
         Err(_) => BTreeSet::new(),

@@ -16,6 +16,7 @@ pub mod trial;
 
 use std::future::Future;
 
+pub use base::of as bases;
 pub use error::Error;
 pub use spec::{
     Archive, Beacon, BuildNetwork, BuildOutcome, BuildProxy, Death, Evidence, ImageRef, ImageSpec, Listed,

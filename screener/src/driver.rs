@@ -39,6 +39,7 @@ use assay_core::{
     wire::worker::Assignment,
 };
 use assay_engine::Engine;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 pub use self::bundle::model_env;
@@ -145,11 +146,17 @@ pub struct Driver<E> {
     adopting: bool,
     /// The account of the sandbox in use when the phase began.
     account: Ledger,
+    /// How far this machine's clock is ahead of where the assignment comes from.
+    ahead: SignedDuration,
 }
 
 impl<E: Engine> Driver<E> {
     /// A driver for an assignment, new or adopted.
     pub fn new(site: Arc<Site<E>>, assignment: Assignment, signals: Signals) -> Self {
+        let here = site.clock.now();
+        let ahead = assignment
+            .now
+            .map_or(SignedDuration::ZERO, |there| here.duration_since(there));
         let row = Row::of(&assignment, &site.limits.default);
         let folder = site
             .work_dir
@@ -172,6 +179,7 @@ impl<E: Engine> Driver<E> {
                 .as_ref()
                 .is_some_and(|progress| progress.phase.is_some()),
             account: Ledger::default(),
+            ahead,
             site,
             assignment,
         }
@@ -258,11 +266,11 @@ impl<E: Engine> Driver<E> {
     }
 
     async fn begin_phase(&mut self, limit: Duration) -> Result<(), Halt> {
-        let now = self.site.clock.now();
+        let now = self.now();
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let deadline = i64::try_from(limit_ms)
             .ok()
-            .and_then(|ms| now.checked_add(jiff::SignedDuration::from_millis(ms)).ok());
+            .and_then(|ms| now.checked_add(SignedDuration::from_millis(ms)).ok());
         self.journal.phase_deadline = deadline;
         let kind = if self.adopting {
             "phase_adopted"
@@ -284,7 +292,7 @@ impl<E: Engine> Driver<E> {
 
     /// Stores what is left of the output and notes how the phase ended. The event goes with the next write.
     async fn end_phase(&mut self, seen: &[Evidence]) -> Result<(), Ended> {
-        let now = self.site.clock.now();
+        let now = self.now();
         if let Some(output) = self.output.take() {
             let cancelled = seen.contains(&Evidence::Cancelled);
             let patience = if cancelled {
@@ -338,8 +346,14 @@ impl<E: Engine> Driver<E> {
         }
     }
 
+    /// The time where the assignment comes from, however this machine's clock goes: deadlines and events are told in it.
+    fn now(&self) -> Timestamp {
+        let here = self.site.clock.now();
+        here.checked_sub(self.ahead).unwrap_or(here)
+    }
+
     fn time_left(&self) -> Duration {
-        let left = self.assignment.deadline.duration_since(self.site.clock.now());
+        let left = self.assignment.deadline.duration_since(self.now());
         Duration::try_from(left).unwrap_or_default()
     }
 

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`task`] | `task.toml`: syntax, wrong type, unknown key; no test script |
 //! | [`archive`] | `..`, absolute, link out, device, zeros, entries; digest mismatch before and after registration |
-//! | [`build`] | a Dockerfile that fails, never ends, fills the disk |
+//! | [`build`] | a Dockerfile that fails, never ends, fills the disk, starts from a forbidden image |
 //! | [`bundle`] | agent bundles and patches that cannot be used |
 //! | [`agent`] | agents that bomb, eat memory and disk, print, hold on, kill, plant, replace |
 //! | [`verifier`] | no reward, bad rewards, no end |
@@ -96,7 +96,7 @@ fn on_docker(home: &Arc<Home>) -> Vec<libtest_mimic::Trial> {
         Oracle agent: forks_a_bomb, allocates_all_memory, fills_the_disk, prints_a_gigabyte,
             prints_nul_and_invalid_utf8, listens_on_a_low_port, leaves_a_grandchild_holding_the_pipe, ignores_sigterm,
             runs_past_its_deadline, plants_a_reward, kills_every_process_it_can, replaces_the_shell;
-        Oracle build: fails, never_ends, fills_the_disk;
+        Oracle build: fails, never_ends, fills_the_disk, starts_from_what_the_policy_forbids;
         Oracle bundle: has_no_function, has_a_syntax_error, needs_python_that_is_not_there,
             patches_that_cannot_be_used, a_good_patch;
         Nothing bundle: is_empty, is_too_big;

@@ -446,6 +446,14 @@ pub struct Key {
     pub secret: String,
 }
 
+/// What time it is where leases and deadlines are decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Clock {
+    /// The database's time.
+    pub database: Timestamp,
+}
+
 /// Which build this is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]

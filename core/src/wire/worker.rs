@@ -109,6 +109,10 @@ pub struct Assignment {
     pub fence: Fence,
     /// When the whole attempt must have ended.
     pub deadline: Timestamp,
+    /// The time there when this was handed out: what is left until the deadline does not go by the worker's clock. Absent from
+    /// older builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<Timestamp>,
     /// The task's archive.
     pub task: Archive,
     /// How the agent is run.

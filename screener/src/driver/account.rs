@@ -91,7 +91,7 @@ impl<E: Engine> Driver<E> {
     /// Stores what a proxy wrote down last; an event says where that did not work.
     pub(super) async fn finish_records(&mut self, records: Follower, patience: Duration) -> Result<(), Halt> {
         if !records.finish(patience).await? {
-            let now = self.site.clock.now();
+            let now = self.now();
             self.journal
                 .note(&self.row, now, "proxy_records_cut", serde_json::Value::Null);
         }

@@ -70,7 +70,7 @@ impl<E: Engine> Driver<E> {
         let file = self.folder.join("artifacts.tar");
         match live.collect(&request, &file).await? {
             Collected::TooBig(message) => {
-                let now = self.site.clock.now();
+                let now = self.now();
                 let data = serde_json::json!({ "detail": message });
                 self.journal.note(&self.row, now, "artifacts_too_big", data);
                 Ok(())

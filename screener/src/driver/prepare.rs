@@ -13,7 +13,7 @@ use assay_engine::{Archive, BuildOutcome, Engine, Error, ImageRef, ImageSpec};
 
 use super::{Driver, Halt, spec::Ingredients};
 use crate::{
-    evidence::{EngineFault, Evidence},
+    evidence::{EngineFault, Evidence, Part},
     outline::{Wishes, outline},
     row::seconds,
 };
@@ -23,7 +23,7 @@ impl<E: Engine> Driver<E> {
         self.load().await?;
         let plan = self.plan()?;
         let (image, seen) = match &plan.image {
-            Image::Prebuilt { image } => (Some(ImageRef(image.clone())), None),
+            Image::Prebuilt { image } => (Some(self.allowed(image)?), None),
             Image::Build { context } => self.build(context, &plan.build_egress, &plan.limits).await?,
         };
         if let Some(image) = image {
@@ -50,12 +50,24 @@ impl<E: Engine> Driver<E> {
         limits: &Limits,
     ) -> Result<(Option<ImageRef>, Option<Evidence>), Halt> {
         let spec = self.image_spec(folder, egress, limits)?;
+        for base in assay_engine::bases(&spec).await {
+            self.allowed(&base)?;
+        }
         let outcome = self.build_logged(&spec).await?;
         let image = match &outcome {
             BuildOutcome::Built { image, .. } => Some(image.clone()),
             BuildOutcome::Failed { .. } | BuildOutcome::TimedOut => None,
         };
         Ok((image, Some(Evidence::Build(outcome))))
+    }
+
+    /// The image, where the policy lets a task start from it.
+    pub(super) fn allowed(&self, image: &str) -> Result<ImageRef, Halt> {
+        if self.assignment.policy.images.allows(image) {
+            return Ok(ImageRef(image.to_owned()));
+        }
+        let message = format!("the policy allows no task to start from image {image} (images.allow)");
+        Err(Evidence::Unusable(Part::Task, message).into())
     }
 
     fn image_spec(&self, folder: &str, egress: &Egress, limits: &Limits) -> Result<ImageSpec, Halt> {

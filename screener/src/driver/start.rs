@@ -190,7 +190,7 @@ impl<E: Engine> Driver<E> {
     /// before that is proven does the proxy let anybody further.
     pub(super) async fn switch(&mut self, live: &Live, phase: EgressPhase) -> Result<(), Halt> {
         self.journal.generation += 1;
-        let now = self.site.clock.now();
+        let now = self.now();
         let data = serde_json::json!({ "egress": phase, "generation": self.journal.generation });
         self.journal.note(&self.row, now, "switched", data);
         self.journal.flush(&self.site.platform, &self.row).await?;
@@ -219,7 +219,7 @@ impl<E: Engine> Driver<E> {
             "reaction_ms": proof.reaction.as_millis(),
             "proven_ms": proof.proven.as_millis(),
         });
-        let now = self.site.clock.now();
+        let now = self.now();
         self.journal.note(&self.row, now, "phase_proven", data);
         Ok(())
     }

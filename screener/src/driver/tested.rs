@@ -23,7 +23,7 @@ impl<E: Engine> Driver<E> {
             tokio::fs::write(&file, text).await.map_err(local(&file))?;
             self.store(&self.step_name("tests.json"), "application/json", &file)
                 .await?;
-            let now = self.site.clock.now();
+            let now = self.now();
             let data = serde_json::json!({
                 "file": path,
                 "passed": report.count(TestStatus::Passed),

@@ -129,7 +129,7 @@ impl<E: Engine> Driver<E> {
         let carried = self.carried(&main, &own.carry).await?;
         let image = match &own.image {
             SeparateImage::SameAsAgent => ImageRef(self.row.memo.image.clone().unwrap_or_default()),
-            SeparateImage::Own(Image::Prebuilt { image }) => ImageRef(image.clone()),
+            SeparateImage::Own(Image::Prebuilt { image }) => self.allowed(image)?,
             SeparateImage::Own(Image::Build { context }) => {
                 match self.build(context, &own.build_egress, &own.limits).await? {
                     (Some(image), _) => image,

@@ -119,6 +119,7 @@ impl World {
             number: 1,
             fence: Fence(1),
             deadline: SystemClock.now() + jiff::SignedDuration::from_mins(10),
+            now: None,
             task: self.platform.archive("task", task),
             contract,
             agent: None,

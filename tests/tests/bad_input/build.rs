@@ -1,6 +1,6 @@
 //! Dockerfiles. Whatever they do is the task's fault and never a score.
 
-use assay_core::{cause::Cause, control::runner::Stream, phase::Phase};
+use assay_core::{cause::Cause, control::runner::Stream, phase::Phase, policy::Policy};
 use assay_tests::installation::{Installation, files::task};
 
 use crate::home::expect;
@@ -14,6 +14,26 @@ pub async fn fails(home: &Installation) {
     expect(&ended, Cause::ImageBuildFailed, None, &["exit 3", "seen-2"]);
     let log = home.output(&ended, Phase::Prepare, Stream::Stdout).await.unwrap();
     assert!(String::from_utf8_lossy(&log).contains("seen-2"));
+}
+
+/// Known before anything is built, wherever the Dockerfile names it.
+pub async fn starts_from_what_the_policy_forbids(home: &Installation) {
+    let dockerfile = "FROM debian:bookworm-slim\nCOPY --from=evil.example.com/tools:1 /bin/tool /bin/\n";
+    let files = task().with("environment/Dockerfile", dockerfile);
+    let policy = Policy::parse("[images]\nallow = ['docker.io/library/*']\n").unwrap();
+    let ended = home.run_under(&files, None, policy).await.unwrap();
+    expect(
+        &ended,
+        Cause::TaskInvalid,
+        None,
+        &["evil.example.com/tools:1", "images.allow"],
+    );
+    let log = home.output(&ended, Phase::Prepare, Stream::Stdout).await.unwrap();
+    assert!(
+        log.is_empty(),
+        "nothing was built: {}",
+        String::from_utf8_lossy(&log)
+    );
 }
 
 pub async fn never_ends(home: &Installation) {

@@ -77,6 +77,11 @@ pub async fn claim(
             );
             assignments.push(complete(&app, bare, is_adopted, caller.side).await?);
         }
+        // Once all is signed: what the worker compares with its own clock is young.
+        let now = store::time(&app.pool).await?;
+        for assignment in &mut assignments {
+            assignment.now = Some(now);
+        }
     }
     Ok(Json(Claimed { assignments }))
 }
@@ -159,6 +164,7 @@ async fn complete(app: &App, bare: Bare, is_adopted: bool, side: Side) -> Result
         number: bare.number,
         fence: bare.fence,
         deadline: bare.deadline,
+        now: None,
         task: archive(bare.task).await?,
         contract: bare.contract,
         agent,
