@@ -1,5 +1,6 @@
 //! The command line: every command, option and its help text. No behaviour.
 
+mod doctor;
 mod run;
 mod up;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use doctor::{ClusterAt, DoctorArgs};
 pub use run::{AgentChoice, PolicyArgs, RunArgs, SecretChoice, SubmitArgs};
 pub use up::{DownArgs, ObjectsArgs, UpArgs};
 
@@ -402,28 +404,6 @@ pub enum ScopeName {
 pub struct LoginArgs {
     /// The API's address, e.g. `https://assay.example.org`
     pub url: String,
-}
-
-/// `doctor`.
-#[derive(Debug, Args)]
-pub struct DoctorArgs {
-    /// Folder with assay-runner, assay-proxy and assay-init-iptables
-    #[arg(long, env = "ASSAY_SANDBOX_BIN", hide_env_values = true, value_name = "DIR")]
-    pub sandbox_bin: Option<PathBuf>,
-    /// Socket of Docker or Podman
-    #[arg(long, env = "DOCKER_HOST", hide_env_values = true, value_name = "URL")]
-    pub docker_host: Option<String>,
-    /// Start a sandbox instead and try the known ways out from inside of it
-    #[arg(long)]
-    pub sandbox: bool,
-    /// The image of that sandbox
-    #[arg(
-        long,
-        value_name = "IMAGE",
-        default_value = "debian:bookworm-slim",
-        requires = "sandbox"
-    )]
-    pub image: String,
 }
 
 fn profile_name(text: &str) -> Result<String, String> {

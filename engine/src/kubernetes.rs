@@ -4,6 +4,7 @@
 //! then proxy and main side by side. Files come by a Secret that only init mounts and that is deleted once they are in
 //! their places. Everything after that goes through the runner's and the proxy's own control interfaces.
 
+mod again;
 mod beacon;
 mod build;
 mod connect;
@@ -11,7 +12,9 @@ mod events;
 mod evidence;
 mod fault;
 mod files;
+mod gate;
 mod image;
+mod inspect;
 mod labels;
 mod living;
 mod pod;
@@ -42,6 +45,10 @@ pub use self::settings::{
     Access, BeaconAt, Builds, Images, PodOptions, Reach, Registries, Settings, Toleration,
 };
 use self::{fault::fault, image::Lookup, labels::Owner, reach::Ways, room::Queue};
+pub use self::{
+    gate::Gate,
+    inspect::{Inspector, NodeClock, NodeLimit, Scaler, may_push, pinned},
+};
 use crate::{
     Beacon, BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Resources, Sandbox, SandboxRef,
     SandboxSpec, deadline::within,
@@ -67,6 +74,7 @@ pub struct Kubernetes {
     ways: Ways,
     /// Where the beacon answers; `None` where flips are not proven.
     beacon: Option<IpAddr>,
+    beacon_at: BeaconAt,
     queue: Queue,
     builds: Option<Builds>,
     mirrors: std::collections::BTreeMap<String, String>,
@@ -100,6 +108,7 @@ impl Kubernetes {
             lookup: Lookup::new(settings.registries),
             ways: Ways::new(settings.reach),
             beacon,
+            beacon_at: settings.beacon,
             queue: Queue::new(settings.most_waiting),
         };
         within("connect to the cluster", CALL, living::list(&engine)).await?;
@@ -123,7 +132,7 @@ impl Engine for Kubernetes {
         let name = labels::name(sandbox.sandbox);
         let patched = async {
             let (how, patch) = (PatchParams::default(), Patch::Merge(&patch));
-            let done = self.pods.patch_metadata(&name, &how, &patch).await;
+            let done = again::again(|| self.pods.patch_metadata(&name, &how, &patch)).await;
             done.map_err(|error| fault("set the phase", &error))
         };
         within("set the phase", CALL, patched).await?;

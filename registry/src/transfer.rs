@@ -94,14 +94,17 @@ impl Repository<'_> {
         self.judge(&answer)
     }
 
-    async fn push_blob(&self, layout: &Layout, digest: &Digest, size: u64) -> Result<(), Error> {
-        let head = self.url(&format!("blobs/{digest}"));
-        let known = self.call(Method::HEAD, &head, empty_body, 0).await?;
-        match self.judge(&known) {
-            Ok(()) => return Ok(()),
-            Err(Error::NotThere(_)) => {}
-            Err(error) => return Err(error),
-        }
+    /// Begins an upload and takes it back: may images be put here?
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where the registry does not allow it.
+    pub async fn may_push(&self) -> Result<(), Error> {
+        let place = self.begin_upload().await?;
+        // A registry that takes nothing back forgets what was begun after a while.
+        self.call(Method::DELETE, &place, empty_body, 0).await.map(|_| ())
+    }
+
+    async fn begin_upload(&self) -> Result<String, Error> {
         let begun = self
             .call(Method::POST, &self.url("blobs/uploads/"), empty_body, 0)
             .await?;
@@ -111,11 +114,22 @@ impl Repository<'_> {
             .get(header::LOCATION)
             .and_then(|value| value.to_str().ok());
         let place = place.ok_or_else(|| Error::Away("an upload without a place".to_owned()))?;
-        let place = if place.contains("://") {
+        Ok(if place.contains("://") {
             place.to_owned()
         } else {
             format!("{}{place}", self.base())
-        };
+        })
+    }
+
+    async fn push_blob(&self, layout: &Layout, digest: &Digest, size: u64) -> Result<(), Error> {
+        let head = self.url(&format!("blobs/{digest}"));
+        let known = self.call(Method::HEAD, &head, empty_body, 0).await?;
+        match self.judge(&known) {
+            Ok(()) => return Ok(()),
+            Err(Error::NotThere(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let place = self.begin_upload().await?;
         let joint = if place.contains('?') { '&' } else { '?' };
         let path = layout.blob(digest);
         let body = || async { Ok((of_file(&path).await?, Some(OCTETS))) };

@@ -3,7 +3,7 @@
 mod builds;
 mod cluster;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use assay_engine::{
     Engine,
@@ -14,7 +14,12 @@ use assay_runtime::{lifecycle::Lifecycle, telemetry};
 use clap::{Parser, Subcommand};
 
 use self::cluster::{ClusterArgs, EngineKind};
-use crate::{config::Config, platform::Credential, worker};
+use crate::{
+    config::Config,
+    guard::{self, Wall},
+    platform::Credential,
+    worker,
+};
 
 /// The worker that leases runs and drives their attempts.
 #[derive(Debug, Parser)]
@@ -100,6 +105,15 @@ pub struct RunArgs {
     /// Seconds between two searches for sandboxes that nobody drives.
     #[arg(long, env = "ASSAY_RECONCILE_SEC", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub reconcile_sec: u64,
+    /// A wall of the cluster that may be missing; without it a cluster that lacks one gets no run.
+    #[arg(
+        long = "accept-missing",
+        env = "ASSAY_ACCEPT_MISSING",
+        value_enum,
+        value_delimiter = ',',
+        value_name = "WALL"
+    )]
+    pub accept_missing: Vec<Wall>,
     /// The cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
@@ -137,32 +151,43 @@ async fn work(arguments: RunArgs) -> anyhow::Result<()> {
                 };
                 Containers::connect(&settings).await
             };
-            serve(config, connect).await
+            serve(config, connect, |_| std::future::ready(Ok(()))).await
         }
         EngineKind::Kubernetes => {
             let settings = arguments.cluster.settings()?;
+            let accepted: BTreeSet<Wall> = arguments.accept_missing.into_iter().collect();
+            if !accepted.is_empty() {
+                tracing::warn!(?accepted, "walls that may be missing");
+            }
             let config = Config {
                 engine: "kubernetes".to_owned(),
                 ..config
             };
+            let (of_walls, name) = (settings.clone(), config.name.clone());
+            let guard = move |installation: String| {
+                let (settings, name, accepted) = (of_walls.clone(), name.clone(), accepted.clone());
+                async move { guard::walls(&settings, &installation, &name, &accepted).await }
+            };
             let connect = move |owner: String| async move {
                 Kubernetes::connect(kubernetes::Settings { owner, ..settings }).await
             };
-            serve(config, connect).await
+            serve(config, connect, guard).await
         }
     }
 }
 
-async fn serve<E, C, F>(config: Config, connect: C) -> anyhow::Result<()>
+async fn serve<E, C, F, G, H>(config: Config, connect: C, guard: G) -> anyhow::Result<()>
 where
     E: Engine + 'static,
     C: FnOnce(String) -> F + Send + 'static,
     F: Future<Output = Result<E, assay_engine::Error>> + Send,
+    G: Fn(String) -> H + Send + 'static,
+    H: Future<Output = Result<(), assay_engine::Error>> + Send,
 {
     let lifecycle = Lifecycle::new();
     let (stop, ended) = (lifecycle.draining(), lifecycle.clone());
     let worker = lifecycle.spawn("worker", async move {
-        let result = worker::run(config, stop, connect).await;
+        let result = worker::run_guarded(config, stop, connect, guard).await;
         ended.stop();
         result
     });

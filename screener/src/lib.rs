@@ -9,13 +9,15 @@ mod config;
 pub mod derive;
 pub mod driver;
 pub mod evidence;
+pub mod guard;
 pub mod next;
 pub mod outline;
 pub mod output;
 pub mod platform;
 pub mod row;
 pub mod sandboxes;
+pub mod trial;
 mod worker;
 
 pub use config::Config;
-pub use worker::{Error, run};
+pub use worker::{Error, run, run_guarded};

@@ -2,6 +2,7 @@
 
 mod beat;
 mod held;
+mod proof;
 mod reconcile;
 mod status;
 
@@ -21,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument as _;
 
-use self::{held::Held, status::Status};
+use self::{held::Held, proof::Proof, status::Status};
 use crate::{
     config::Config,
     derive::{self, Place},
@@ -57,6 +58,24 @@ where
     C: FnOnce(String) -> F + Send,
     F: Future<Output = Result<E, assay_engine::Error>> + Send,
 {
+    run_guarded(config, stop, connect, |_| std::future::ready(Ok(()))).await
+}
+
+/// [`run`], but takes no new run before `guard` says that this may be: it is asked again while what it says is transient, and
+/// ends the worker when it refuses. What the worker already leases it adopts and drives meanwhile.
+pub async fn run_guarded<E, C, F, G, H>(
+    config: Config,
+    stop: CancellationToken,
+    connect: C,
+    guard: G,
+) -> Result<(), Error>
+where
+    E: Engine + 'static,
+    C: FnOnce(String) -> F + Send,
+    F: Future<Output = Result<E, assay_engine::Error>> + Send,
+    G: Fn(String) -> H + Send + 'static,
+    H: Future<Output = Result<(), assay_engine::Error>> + Send,
+{
     let local = |what: String| move |source| Error::Local { what, source };
     tokio::fs::create_dir_all(&config.work_dir)
         .await
@@ -86,7 +105,9 @@ where
         rising: Arc::default(),
     };
     status.ready(true);
+    let installation = registered.installation.clone();
     let worker = Worker {
+        proof: Proof::seek(move || guard(installation.clone())),
         site: Arc::new(site),
         config,
         registered,
@@ -94,8 +115,7 @@ where
         status,
         drivers: JoinSet::new(),
     };
-    worker.work(stop).await;
-    Ok(())
+    worker.work(stop).await
 }
 
 async fn register(
@@ -130,6 +150,7 @@ async fn register(
 }
 
 struct Worker<E> {
+    proof: Proof,
     site: Arc<Site<E>>,
     config: Config,
     registered: Registered,
@@ -139,7 +160,7 @@ struct Worker<E> {
 }
 
 impl<E: Engine + 'static> Worker<E> {
-    async fn work(mut self, stop: CancellationToken) {
+    async fn work(mut self, stop: CancellationToken) -> Result<(), Error> {
         let claiming = stop.clone();
         let beats = beat::beats(
             self.site.platform.clone(),
@@ -156,10 +177,19 @@ impl<E: Engine + 'static> Worker<E> {
         );
         let reconciled = AbortOnDropHandle::new(tokio::spawn(reconciled));
         let mut pause = SHORTEST_POLL;
+        let mut ended = Ok(());
         loop {
             // cancel-safe: joining and sleeping lose nothing when dropped.
             tokio::select! {
                 () = stop.cancelled() => break,
+                proven = self.proof.found() => {
+                    if let Err(error) = proven {
+                        tracing::error!(%error, "no run is taken here");
+                        ended = Err(error.into());
+                        break;
+                    }
+                    pause = SHORTEST_POLL;
+                }
                 Some(ended) = self.drivers.join_next_with_id() => {
                     self.take_end(ended);
                     pause = SHORTEST_POLL;
@@ -180,6 +210,7 @@ impl<E: Engine + 'static> Worker<E> {
         drop(reconciled);
         self.status.ready(false);
         self.hand_back().await;
+        ended
     }
 
     /// What a sandbox takes that says nothing of its own.
@@ -212,9 +243,14 @@ impl<E: Engine + 'static> Worker<E> {
             }
         };
         let slots = self.free();
+        let fresh = if self.proof.is_there() {
+            room.saturating_sub(self.rising()).min(slots)
+        } else {
+            0
+        };
         let body = Claim {
             slots,
-            fresh: Some(room.saturating_sub(self.rising()).min(slots)),
+            fresh: Some(fresh),
         };
         match self.site.platform.claim(self.registered.worker, &body).await {
             Ok(claimed) => {

@@ -1,6 +1,8 @@
 //! `doctor`: checks this machine and the API, and says what to do.
 
+mod cluster;
 mod sandbox;
+mod selftest;
 
 use serde::Serialize;
 
@@ -17,6 +19,9 @@ struct Finding {
 
 /// Looks at everything, then fails if something is missing.
 pub(super) async fn doctor(context: &Context, args: &DoctorArgs) -> Result<(), Error> {
+    if args.cluster {
+        return Box::pin(cluster::look(context, args)).await;
+    }
     if args.sandbox {
         return sandbox::try_ways_out(context, args).await;
     }
@@ -79,6 +84,10 @@ async fn api(context: &Context) -> Vec<Finding> {
                 .map(|_| format!("profile {} opens it", context.global.profile)),
         ),
     ]
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::Failed(error.to_string())
 }
 
 fn found_in_path(program: &str, advice: &str) -> Result<String, Error> {

@@ -29,6 +29,19 @@ pub(super) async fn find(client: &Client, at: &BeaconAt) -> Result<Option<IpAddr
     })
 }
 
+/// Its IPv6 address, where its Service has one beside the first.
+pub(super) async fn v6(client: &Client, at: &BeaconAt) -> Result<Option<IpAddr>, Error> {
+    let BeaconAt::Service { namespace, name } = at else {
+        return Ok(None);
+    };
+    let services: Api<Service> = Api::namespaced(client.clone(), namespace);
+    let found = services.get(name).await;
+    let found = found.map_err(|error| fault("find the beacon", &error))?;
+    let addresses = found.spec.and_then(|spec| spec.cluster_ips).unwrap_or_default();
+    let mut addresses = addresses.iter().filter_map(|text| text.parse::<IpAddr>().ok());
+    Ok(addresses.find(IpAddr::is_ipv6))
+}
+
 /// What is open and what is closed in a phase. During setup a sandbox reaches no port of it.
 pub(super) fn of(address: IpAddr, phase: EgressPhase) -> Option<Beacon> {
     let (open, closed) = match phase {

@@ -13,6 +13,13 @@ pub(super) fn fault(operation: &'static str, error: &ClientError) -> Error {
         Some(403) if message.contains("exceeded quota") && !room::never_fits(&message) => {
             Error::NoRoom(message)
         }
+        Some(401) => Error::Refused {
+            operation,
+            message: format!(
+                "the API server does not know us ({message}): the kubeconfig's certificate or token has expired, or is of \
+                 another cluster"
+            ),
+        },
         Some(400..=407 | 410..=428 | 430..=499) => Error::Refused { operation, message },
         _ => Error::Unavailable { operation, message },
     }
@@ -72,6 +79,8 @@ mod tests {
     fn a_refusal_is_final_and_a_fault_is_not() {
         assert!(!fault("create", &answered(403, "Forbidden", "no")).is_transient());
         assert!(!fault("create", &answered(422, "Invalid", "no")).is_transient());
+        let unknown = fault("create", &answered(401, "Unauthorized", "Unauthorized"));
+        assert!(unknown.to_string().contains("expired") && !unknown.is_transient());
         assert!(fault("create", &answered(429, "TooManyRequests", "later")).is_transient());
         assert!(fault("create", &answered(500, "InternalError", "etcd")).is_transient());
         let quota = answered(403, "Forbidden", "pods \"x\" is forbidden: exceeded quota: q");

@@ -70,7 +70,7 @@ fn facts(config: ImageConfig) -> Facts {
     }
 }
 
-fn fault(error: assay_registry::Error) -> Error {
+pub(super) fn fault(error: assay_registry::Error) -> Error {
     const OPERATION: &str = "ask the registry";
     match error {
         assay_registry::Error::NotThere(name) => Error::NoImage(name),

@@ -69,11 +69,13 @@ pub(super) fn is_ours(owner: &Owner, metadata: &ObjectMeta) -> bool {
     label(metadata, OWNER) == Some(&owner.0)
 }
 
-/// The sandbox and attempt that labels tell.
+/// The sandbox and attempt that labels tell; the sandbox by the object's name where an older version gave it no label.
 pub(super) fn listed(metadata: &ObjectMeta) -> Option<Listed> {
+    let of_name = || metadata.name.as_ref()?.strip_prefix("assay-")?.parse().ok();
+    let of_label = label(metadata, SANDBOX).and_then(|text| text.parse().ok());
     Some(Listed {
         name: SandboxRef {
-            sandbox: label(metadata, SANDBOX)?.parse().ok()?,
+            sandbox: of_label.or_else(of_name)?,
         },
         attempt: label(metadata, ATTEMPT)?.parse().ok()?,
     })

@@ -7,7 +7,10 @@ use futures_util::future::try_join;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::api::ListParams;
 
-use super::{Kubernetes, evidence, fault::fault, image::Facts, labels, reach::Addresses, status::progress};
+use super::{
+    Kubernetes, again::again, evidence, fault::fault, image::Facts, labels, reach::Addresses,
+    status::progress,
+};
 use crate::{Error, Evidence, Listed, Sandbox, SandboxRef};
 
 /// Keeps what the registry said about main's image with the pod: an adopter asks nobody.
@@ -15,7 +18,8 @@ const IMAGE_FACTS: &str = "assay.dev/image";
 
 /// The pod of that name, whosever it is.
 pub(super) async fn pod(engine: &Kubernetes, sandbox: SandboxId) -> Result<Option<Pod>, Error> {
-    let found = engine.pods.get_opt(&labels::name(sandbox)).await;
+    let name = labels::name(sandbox);
+    let found = again(|| engine.pods.get_opt(&name)).await;
     found.map_err(|error| fault("get the pod", &error))
 }
 
@@ -54,8 +58,8 @@ pub(super) async fn evidence_of(engine: &Kubernetes, name: SandboxRef) -> Result
 pub(super) async fn list(engine: &Kubernetes) -> Result<Vec<Listed>, Error> {
     let ours = ListParams::default().labels(&labels::selector(&engine.owner));
     let (pods, secrets) = try_join(
-        engine.pods.list_metadata(&ours),
-        engine.secrets.list_metadata(&ours),
+        again(|| engine.pods.list_metadata(&ours)),
+        again(|| engine.secrets.list_metadata(&ours)),
     )
     .await
     .map_err(|error| fault("list the pods", &error))?;

@@ -8,6 +8,7 @@ use kube::api::{DeleteParams, Preconditions};
 
 use super::{
     Kubernetes,
+    again::again,
     fault::{fault, is_missing},
     labels, living,
     watch::Watch,
@@ -38,7 +39,7 @@ pub(super) async fn destroy(engine: &Kubernetes, sandbox: SandboxRef) -> Result<
         }
         Ok(())
     };
-    let done = within("destroy", DESTROY, work).await;
+    let done = within("destroy", DESTROY, Box::pin(work)).await;
     engine.ways.forget(sandbox.sandbox);
     done
 }
@@ -55,7 +56,8 @@ async fn delete(engine: &Kubernetes, sandbox: SandboxRef, how: &DeleteParams) ->
         }),
         ..how.clone()
     };
-    match engine.pods.delete(&labels::name(sandbox.sandbox), &how).await {
+    let name = labels::name(sandbox.sandbox);
+    match again(|| engine.pods.delete(&name, &how)).await {
         Err(error) if is_missing(&error) => Ok(false),
         Err(error) => Err(fault("delete the pod", &error)),
         Ok(_) => Ok(true),
@@ -70,15 +72,14 @@ async fn gone(engine: &Kubernetes, sandbox: SandboxRef) -> Result<(), Error> {
 
 async fn delete_secret(engine: &Kubernetes, sandbox: SandboxRef) -> Result<(), Error> {
     let name = labels::name(sandbox.sandbox);
-    let found: Option<Secret> = engine
-        .secrets
-        .get_opt(&name)
+    let found: Option<Secret> = again(|| engine.secrets.get_opt(&name))
         .await
         .map_err(|error| fault("get the Secret", &error))?;
     if !found.is_some_and(|secret| labels::is_ours(&engine.owner, &secret.metadata)) {
         return Ok(());
     }
-    match engine.secrets.delete(&name, &DeleteParams::default()).await {
+    let how = DeleteParams::default();
+    match again(|| engine.secrets.delete(&name, &how)).await {
         Err(error) if !is_missing(&error) => Err(fault("delete the Secret", &error)),
         _ => Ok(()),
     }

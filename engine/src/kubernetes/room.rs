@@ -136,10 +136,30 @@ pub(super) fn never_fits(words: &str) -> bool {
 /// help on any of them.
 pub(super) fn no_node_could(words: &str) -> bool {
     let Some((_, preemption)) = words.split_once("preemption: 0/") else {
-        return false;
+        return wrong_nodes(words);
     };
     let nodes = preemption.split(' ').next().unwrap_or_default();
     preemption.contains(&format!("{nodes} Preemption is not helpful for scheduling"))
+}
+
+/// Where a pod's priority class takes nothing away from others, the scheduler does not say what that would help. Nodes that
+/// the pod's own labels leave out it could never have.
+fn wrong_nodes(words: &str) -> bool {
+    let Some((nodes, reasons)) = words
+        .strip_prefix("0/")
+        .and_then(|rest| rest.split_once(" nodes are available: "))
+    else {
+        return false;
+    };
+    let wrong = reasons
+        .split([',', '.'])
+        .filter_map(|reason| {
+            reason
+                .trim()
+                .strip_suffix(" node(s) didn't match Pod's node affinity/selector")
+        })
+        .filter_map(|count| count.parse::<u32>().ok());
+    nodes.parse() == Ok(wrong.sum::<u32>())
 }
 
 #[cfg(test)]

@@ -8,7 +8,9 @@ use kube::api::{DeleteParams, PostParams};
 use tokio::{sync::SemaphorePermit, time::Instant};
 
 use super::{
-    Kubernetes, events,
+    Kubernetes,
+    again::again,
+    events,
     fault::{fault, is_missing, is_taken},
     files,
     image::{Facts, Found},
@@ -60,11 +62,13 @@ async fn place(engine: &Kubernetes, spec: &SandboxSpec) -> Result<Facts, Error> 
         options: &engine.options,
         annotations: living::annotations(&facts),
     };
-    match engine.secrets.create(&PostParams::default(), &secret).await {
+    let how = PostParams::default();
+    match again(|| engine.secrets.create(&how, &secret)).await {
         Err(error) if !is_taken(&error) => return Err(fault("create the Secret", &error)),
         _ => {}
     }
-    match engine.pods.create(&PostParams::default(), &plan.pod()).await {
+    let pod = plan.pod();
+    match again(|| engine.pods.create(&how, &pod)).await {
         Err(error) if is_taken(&error) => Ok(facts),
         Err(error) => {
             forget_secret(engine, spec).await?;
@@ -167,7 +171,8 @@ async fn late(engine: &Kubernetes, spec: &SandboxSpec, seen: &Progress) -> Error
 /// Removes the files' Secret. The API server keeps no credential of a sandbox that runs.
 async fn forget_secret(engine: &Kubernetes, spec: &SandboxSpec) -> Result<(), Error> {
     let name = labels::name(spec.sandbox);
-    match engine.secrets.delete(&name, &DeleteParams::default()).await {
+    let how = DeleteParams::default();
+    match again(|| engine.secrets.delete(&name, &how)).await {
         Err(error) if !is_missing(&error) => Err(fault("delete the Secret", &error)),
         _ => Ok(()),
     }

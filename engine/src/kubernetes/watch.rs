@@ -9,7 +9,7 @@ use kube::{
     api::{WatchEvent, WatchParams},
 };
 
-use super::fault::fault;
+use super::{again::again, fault::fault};
 use crate::Error;
 
 /// Between two tries where the API server breaks watches off at once.
@@ -53,7 +53,7 @@ impl Watch {
     }
 
     async fn begin(&mut self) -> Result<Option<Pod>, Error> {
-        let found = self.pods.get_opt(&self.name).await;
+        let found = again(|| self.pods.get_opt(&self.name)).await;
         let Some(pod) = found.map_err(|error| fault("watch the pod", &error))? else {
             return Ok(None);
         };

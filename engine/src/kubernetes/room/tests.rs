@@ -60,3 +60,17 @@ fn the_scheduler_says_whether_any_node_could() {
                  found for incoming pod, 2 Preemption is not helpful for scheduling.";
     assert!(!no_node_could(mixed));
 }
+
+#[test]
+fn nodes_that_labels_leave_out_are_no_room_for_anybody_who_takes_nothing_away() {
+    let never = "preemption: not eligible due to preemptionPolicy=Never.";
+    let words =
+        |reasons: &str| format!("0/3 nodes are available: {reasons}. no new claims to deallocate, {never}");
+    assert!(no_node_could(&words(
+        "3 node(s) didn't match Pod's node affinity/selector"
+    )));
+    assert!(!no_node_could(&words(
+        "1 Insufficient cpu, 2 node(s) didn't match Pod's node affinity/selector"
+    )));
+    assert!(!no_node_could(&words("3 Insufficient memory")));
+}
