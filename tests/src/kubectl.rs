@@ -82,6 +82,11 @@ impl Kubectl {
         self.run(&[&words[..], command].concat(), None).status.success()
     }
 
+    /// The program.
+    pub fn program(&self) -> &str {
+        &self.program
+    }
+
     /// The kubeconfig that it uses.
     pub fn kubeconfig(&self) -> &str {
         &self.kubeconfig

@@ -5,9 +5,11 @@
 mod child;
 mod cluster;
 mod daemon;
+mod faulty;
 mod front;
 mod node;
 mod outside;
+mod skewed;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -30,6 +32,7 @@ pub use self::{
     child::Part,
     cluster::Cluster,
     daemon::Daemon,
+    faulty::{Fault, Faulty},
     front::{Front, Hold},
     node::Node,
     outside::Outside,
@@ -47,6 +50,8 @@ pub struct Programs {
     pub model: PathBuf,
     /// The folder of the static programs of a sandbox.
     pub sandbox: PathBuf,
+    /// Seconds that the database's clock is ahead of this machine's.
+    pub database_ahead_sec: i64,
 }
 
 /// Where the sandboxes of an installation are.
@@ -75,7 +80,10 @@ pub struct Installation<G = Daemon> {
     /// The screeners.
     pub screeners: Vec<Part>,
     postgres: Option<Postgres>,
+    postgres_programs: PathBuf,
+    admin_key: String,
     folder: tempfile::TempDir,
+    programs: Programs,
     _objects: Objects,
     _model: Part,
 }
@@ -98,7 +106,11 @@ impl<G: Ground> Installation<G> {
 
     async fn start_in(folder: tempfile::TempDir, ground: G, programs: &Programs) -> anyhow::Result<Self> {
         let (model, upstreams) = model(programs, &ground, folder.path()).await?;
-        let postgres = Postgres::start(&postgres::programs(None)?, &folder.path().join("postgres")).await?;
+        let postgres_programs = match programs.database_ahead_sec {
+            0 => postgres::programs(None)?,
+            ahead => skewed::postgres(&postgres::programs(None)?, folder.path(), ahead)?,
+        };
+        let postgres = Postgres::start(&postgres_programs, &folder.path().join("postgres")).await?;
         let objects = Objects::start(&folder.path().join("objects"), BUCKET).await?;
         let (admin, worker) = keys(&postgres.url()).await?;
         let seal = random_hex(32)?;
@@ -132,27 +144,63 @@ impl<G: Ground> Installation<G> {
         }
         let urls = addresses.iter().map(|address| format!("http://{address}"));
         let front = Front::start(urls.collect()).await?;
-        let key_file = folder.path().join("worker.key");
-        std::fs::write(&key_file, worker)?;
+        std::fs::write(folder.path().join(KEY_FILE), worker)?;
         let mut screeners = Vec::new();
         for number in 0..2 {
-            let mut part = screener(number, folder.path(), &front, programs)?;
-            part.env("ASSAY_KEY_FILE", &key_file);
+            let name = format!("screener-{number}");
+            let mut part = screener((&name, &name), folder.path(), &front, programs)?;
             ground.tell(&mut part, programs);
             part.start()?;
             screeners.push(part);
         }
         Ok(Self {
             api: Api::new(Profile::new(front.url(), &admin)?),
+            admin_key: admin,
+            postgres_programs,
             front,
             ground,
             replicas,
             screeners,
             postgres: Some(postgres),
             folder,
+            programs: programs.clone(),
             _objects: objects,
             _model: model,
         })
+    }
+
+    /// One more screener. Not started yet.
+    pub fn another_screener(&self, name: &str) -> anyhow::Result<Part> {
+        self.part_of((name, name))
+    }
+
+    /// One that calls itself as another does. Not started yet.
+    pub fn twin_of(&self, name: &str) -> anyhow::Result<Part> {
+        self.part_of((&format!("twin-of-{name}"), name))
+    }
+
+    fn part_of(&self, names: (&str, &str)) -> anyhow::Result<Part> {
+        let mut part = screener(names, self.folder.path(), &self.front, &self.programs)?;
+        self.ground.tell(&mut part, &self.programs);
+        Ok(part)
+    }
+
+    /// Kills the screeners and starts others in their places, as the ground tells now.
+    pub async fn renew_screeners(&mut self) -> anyhow::Result<()> {
+        for screener in &mut self.screeners {
+            screener.kill().await?;
+        }
+        for number in 0..self.screeners.len() {
+            let mut part = self.another_screener(&format!("screener-{number}"))?;
+            part.start()?;
+            self.screeners[number] = part;
+        }
+        Ok(())
+    }
+
+    /// The key of an admin.
+    pub fn admin_key(&self) -> &str {
+        &self.admin_key
     }
 
     /// Kills the postmaster; its children end by themselves.
@@ -165,7 +213,10 @@ impl<G: Ground> Installation<G> {
     /// Starts PostgreSQL again on its data, as often as that takes.
     pub async fn restart_postgres(&mut self) -> anyhow::Result<()> {
         self.postgres = None;
-        let (programs, folder) = (postgres::programs(None)?, self.folder.path().join("postgres"));
+        let (programs, folder) = (
+            self.postgres_programs.clone(),
+            self.folder.path().join("postgres"),
+        );
         let begun = Instant::now();
         self.postgres = loop {
             match Postgres::start(&programs, &folder).await {
@@ -204,14 +255,20 @@ impl<G: Ground> Installation<G> {
     }
 }
 
-/// The command line of a screener, without its ground and its key.
-fn screener(number: usize, folder: &Path, front: &Front, programs: &Programs) -> anyhow::Result<Part> {
-    let mut part = Part::new(&programs.part, &folder.join(format!("screener-{number}.log")));
+/// The command line of a screener, without its ground: where its files are, and what it calls itself.
+fn screener(
+    (files, name): (&str, &str),
+    folder: &Path,
+    front: &Front,
+    programs: &Programs,
+) -> anyhow::Result<Part> {
+    let mut part = Part::new(&programs.part, &folder.join(format!("{files}.log")));
     part.args(["screener", "run", "--slots", "10"])
-        .args(["--name", &format!("screener-{number}")])
+        .args(["--name", name])
         .args(["--listen", &free_address(LOOPBACK)?, "--reconcile-sec", "5"])
         .env("ASSAY_API", front.url())
-        .env("ASSAY_WORK_DIR", folder.join(format!("work-{number}")));
+        .env("ASSAY_KEY_FILE", folder.join(KEY_FILE))
+        .env("ASSAY_WORK_DIR", folder.join(format!("work-of-{files}")));
     Ok(part)
 }
 
@@ -273,4 +330,5 @@ const LEASE: Duration = Duration::from_secs(5);
 /// How long a supervisor tries.
 const RESTARTS: Duration = Duration::from_secs(30);
 const BUCKET: &str = "assay";
+const KEY_FILE: &str = "worker.key";
 const LOOPBACK: &str = "127.0.0.1";

@@ -9,25 +9,37 @@
 mod admission;
 #[path = "cluster/build.rs"]
 mod build;
+#[path = "cluster/bypass.rs"]
+mod bypass;
 #[path = "cluster/chaos.rs"]
 mod chaos;
 #[path = "cluster/chart.rs"]
 mod chart;
 #[path = "cluster/control_plane.rs"]
 mod control_plane;
+#[path = "cluster/doctor.rs"]
+mod doctor;
+#[path = "cluster/faults.rs"]
+mod faults;
 #[path = "cluster/flip.rs"]
 mod flip;
+#[path = "cluster/guard.rs"]
+mod guard;
 #[path = "cluster/keda.rs"]
 mod keda;
 #[path = "cluster/manifests.rs"]
 mod manifests;
 #[path = "cluster/network.rs"]
 mod network;
+#[path = "cluster/pressure.rs"]
+mod pressure;
 #[path = "cluster/rights.rs"]
 mod rights;
 #[path = "cluster/room.rs"]
 mod room;
 #[path = "cluster/runs.rs"]
 mod runs;
+#[path = "cluster/space.rs"]
+mod space;
 
 use assay_tests::kubectl;

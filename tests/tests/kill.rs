@@ -229,6 +229,7 @@ async fn installation() -> Option<Installation> {
         part: PathBuf::from(env!("CARGO_BIN_EXE_assay-part")),
         model: PathBuf::from(env!("CARGO_BIN_EXE_assay-scripted-model")),
         sandbox: PathBuf::from(sandbox),
+        database_ahead_sec: 0,
     };
     Some(Installation::start(&programs).await.unwrap())
 }

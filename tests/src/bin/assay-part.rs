@@ -1,4 +1,4 @@
-//! The two servers of an installation under one roof, so that a suite can start, kill and restart them as processes.
+//! The two servers of an installation and its command under one roof, so that a suite can start, kill and restart them as processes.
 
 use std::process::ExitCode;
 
@@ -17,6 +17,8 @@ enum Part {
     Api(Box<assay_api::cmd::Arguments>),
     /// `assay-screener`
     Screener(Box<assay_screener::cmd::Arguments>),
+    /// `assay`
+    Assay(Box<assay_cli::args::Cli>),
 }
 
 #[tokio::main]
@@ -24,6 +26,7 @@ async fn main() -> ExitCode {
     let ended = match Arguments::parse().part {
         Part::Api(arguments) => assay_api::cmd::run(*arguments).await,
         Part::Screener(arguments) => assay_screener::cmd::run(*arguments).await,
+        Part::Assay(cli) => assay_cli::cmd::run(*cli).await.map_err(Into::into),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,6 +19,12 @@ impl Files {
         self
     }
 
+    /// The text of a file; empty where there is none.
+    pub fn text(&self, path: &str) -> String {
+        let content = self.0.get(path).map(Vec::as_slice).unwrap_or_default();
+        String::from_utf8_lossy(content).into_owned()
+    }
+
     /// Writes the folder.
     pub fn store(&self, folder: &Path) -> std::io::Result<()> {
         for (path, content) in &self.0 {

@@ -74,6 +74,16 @@ impl Part {
         }
     }
 
+    /// Waits until it ends by itself; its exit code.
+    pub async fn ended(&mut self, patience: Duration) -> anyhow::Result<Option<i32>> {
+        let child = self.child.as_mut().context("it does not run")?;
+        let ended = tokio::time::timeout(patience, child.wait()).await;
+        let status =
+            ended.with_context(|| format!("{} goes on:\n{}", self.program.display(), self.log()))??;
+        self.child = None;
+        Ok(status.code())
+    }
+
     /// The end of what it printed.
     pub fn log(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();

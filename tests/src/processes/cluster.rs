@@ -69,6 +69,11 @@ impl Cluster {
         }))
     }
 
+    /// Screeners that are started later reach the cluster by this file.
+    pub fn reach_by(&mut self, kubeconfig: &std::path::Path) {
+        self.screener = kubeconfig.display().to_string();
+    }
+
     /// Screeners that are started later are told this too.
     pub fn tell_more(&mut self, words: &[&str]) {
         self.more.extend(words.iter().map(|&word| word.to_owned()));

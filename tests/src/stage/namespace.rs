@@ -120,7 +120,7 @@ pub fn join(place: &Place) -> anyhow::Result<()> {
     Ok(setns(&place.net, CloneFlags::CLONE_NEWNET)?)
 }
 
-pub(crate) fn ip(arguments: &str) -> anyhow::Result<()> {
+pub fn ip(arguments: &str) -> anyhow::Result<()> {
     let output = Command::new("ip")
         .args(arguments.split_whitespace())
         .output()

@@ -156,7 +156,7 @@ async fn fail_under(person: &Person, order: &Order) -> anyhow::Result<Evaluation
 }
 
 /// Waits until the agent of a run works; its pod.
-async fn works(
+pub(crate) async fn works(
     kit: &Installation<Cluster>,
     person: &Person,
     evaluation: &Evaluation,
@@ -190,7 +190,7 @@ async fn works(
 }
 
 /// Lets the agents of a run go on, in every pod that it gets, to its end.
-async fn outcome(
+pub(crate) async fn outcome(
     kit: &Installation<Cluster>,
     person: &Person,
     evaluation: &Evaluation,
@@ -265,4 +265,5 @@ async fn until(what: &str, mut is_so: impl FnMut() -> anyhow::Result<bool>) -> a
 }
 
 /// Says that it works, and waits to be let go.
-const AGENT: &str = "touch /tmp/works\nuntil [ -e /tmp/go ]; do sleep 0.1; done\necho 42 >answer.txt\n";
+pub(crate) const AGENT: &str =
+    "touch /tmp/works\nuntil [ -e /tmp/go ]; do sleep 0.1; done\necho 42 >answer.txt\n";

@@ -110,12 +110,24 @@ pub async fn run(
 
 /// `None`, with the reason said, where something is missing.
 pub async fn installation(names: &[(&str, IpAddr)]) -> Option<Installation<Cluster>> {
+    installation_with(names, 0).await
+}
+
+/// The same with a database whose clock is so many seconds ahead.
+pub async fn installation_with(
+    names: &[(&str, IpAddr)],
+    database_ahead_sec: i64,
+) -> Option<Installation<Cluster>> {
     let cluster = Cluster::from_env(names).unwrap()?;
     if let Err(error) = assay_cli::up::postgres::programs(None) {
         eprintln!("skipped: {error}");
         return None;
     }
-    Some(Installation::start_on(cluster, &programs()).await.unwrap())
+    let programs = Programs {
+        database_ahead_sec,
+        ..programs()
+    };
+    Some(Installation::start_on(cluster, &programs).await.unwrap())
 }
 
 /// What the suite was built with. On a cluster the programs of a sandbox are in images.
@@ -124,15 +136,25 @@ pub fn programs() -> Programs {
         part: PathBuf::from(env!("CARGO_BIN_EXE_assay-part")),
         model: PathBuf::from(env!("CARGO_BIN_EXE_assay-scripted-model")),
         sandbox: PathBuf::new(),
+        database_ahead_sec: 0,
     }
 }
 
 /// The good task on an image that is there.
 pub fn task_of_an_image() -> Files {
+    task_of("python:3.12-slim")
+}
+
+/// The good task on that image.
+pub fn task_of(image: &str) -> Files {
     task()
         .without("environment/Dockerfile")
         .with("environment/known.txt", "known")
-        .with("task.toml", format!("{TASK}{ENVIRONMENT}"))
+        .with("task.toml", format!("{TASK}{}", environment(image)))
+}
+
+fn environment(image: &str) -> String {
+    ENVIRONMENT.replace("python:3.12-slim", image)
 }
 
 /// A task whose verifier asks a host of its own.
