@@ -106,7 +106,7 @@ impl Release {
         self.kubectl.ok(&words, None).unwrap()
     }
 
-    /// Nothing that carries our label is left, in any namespace or in none.
+    /// Nothing that Helm made is left, in our namespaces or in none.
     fn uninstall(&self) {
         self.helm(&["uninstall", "assay"]);
         for namespace in ["assay-system", "assay-sandboxes", "assay-builds"] {
@@ -126,7 +126,7 @@ impl Release {
             None,
         );
         for kind in kinds.unwrap().lines() {
-            let words = ["get", kind, "-l", "app.kubernetes.io/part-of=assay", "-o", "name"];
+            let words = ["get", kind, "-l", "app.kubernetes.io/managed-by=Helm", "-o", "name"];
             let left = self.kubectl.ok(&words, None).unwrap();
             assert_eq!(left, "", "{kind}");
         }
