@@ -16,8 +16,8 @@ MANY = int(os.environ.get("BENCH_MANY", "30"))
 SCALED = int(os.environ.get("BENCH_SCALED", "200"))
 EXAMPLE = pathlib.Path("examples/tasks/hello-file")
 SCALED_OBJECTS = "manifests/components/keda/scaled-objects.yaml"
-# Works until a moment that is the same for all, by the clock that all share.
-LONG = "until [ \"$(date +%s)\" -ge {} ]; do sleep 0.2; done\n"
+# All work at a moment that is the same for all, by the clock that all share; then they end one after the other.
+LONG = "end=$(({} + $(od -An -N1 -tu1 /dev/urandom) / 4))\nuntil [ \"$(date +%s)\" -ge $end ]; do sleep 0.5; done\n"
 
 
 class Runs:
