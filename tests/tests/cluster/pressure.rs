@@ -217,11 +217,11 @@ fn free_cpu(kit: &Installation<Cluster>) -> anyhow::Result<i64> {
 }
 
 /// Longer than the grace of a node's lease: the node is not ready meanwhile, its sandbox goes on, and so does the run. Two
-/// minutes, so only where `ASSAY_CHAOS_SLOW` is set.
+/// minutes, so only where `ASSAY_TEST_KUBE_SLOW` is set.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kubelet_that_stops_for_two_minutes_costs_no_attempt() {
-    if std::env::var_os("ASSAY_CHAOS_SLOW").is_none() {
-        eprintln!("skipped: ASSAY_CHAOS_SLOW is not set; it takes two minutes");
+    if std::env::var_os("ASSAY_TEST_KUBE_SLOW").is_none() {
+        eprintln!("skipped: ASSAY_TEST_KUBE_SLOW is not set; it takes two minutes");
         return;
     }
     let Some(kit) = runs::installation(&[]).await else {
