@@ -72,9 +72,10 @@ fn read(path: &Path) -> Result<Files, Refusal> {
 fn invalid_task(error: &InvalidTask) -> Refusal {
     let code = match error {
         InvalidTask::Unsupported { .. } => Code::TaskUnsupported,
-        InvalidTask::Syntax { .. } | InvalidTask::Value { .. } | InvalidTask::Missing { .. } => {
-            Code::TaskInvalid
-        }
+        InvalidTask::Syntax { .. }
+        | InvalidTask::Value { .. }
+        | InvalidTask::Missing { .. }
+        | InvalidTask::Compose { .. } => Code::TaskInvalid,
     };
     Refusal::new(code, error.to_string())
 }

@@ -94,6 +94,8 @@ causes! {
     ImageBuildFailed = "image_build_failed", Task, false, false, false;
     /// The task's healthcheck never passed.
     HealthcheckFailed = "healthcheck_failed", Task, false, false, false;
+    /// A container beside the task's own one could not be started, ended with a fault, or never got healthy.
+    ServiceFailed = "service_failed", Task, false, false, false;
     /// The step's `setup.sh` failed.
     StepSetupFailed = "step_setup_failed", Task, false, false, false;
     /// The verifier left no reward.

@@ -5,4 +5,5 @@ pub mod init;
 pub mod ledger;
 pub mod proxy;
 pub mod runner;
+pub mod service;
 pub mod signature;

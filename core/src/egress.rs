@@ -18,6 +18,8 @@ pub mod port {
     pub const OTHER_TCP: u16 = 15001;
     /// The runner's control.
     pub const RUNNER: u16 = 15020;
+    /// Where the runner of the first service beside main tells how it is; the others follow.
+    pub const SERVICES: u16 = 15040;
     /// Captured DNS, UDP and TCP.
     pub const DNS: u16 = 15053;
     /// Captured port 80.

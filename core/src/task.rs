@@ -3,6 +3,7 @@
 //! A folder that works in Harbor works here unchanged, or is refused by a sentence that names the key. This module
 //! reads listings ([`Files`]), never a file system.
 
+pub mod compose;
 pub mod config;
 mod document;
 mod folder;
@@ -12,6 +13,7 @@ pub mod plan;
 mod support;
 pub mod template;
 
+pub use compose::Compose;
 pub use config::Config;
 pub use plan::Plan;
 
@@ -32,6 +34,8 @@ pub struct Task {
     pub has_dockerfile: bool,
     /// Are the loose files of `environment/` put into the working directory after the start?
     pub uploads_environment: bool,
+    /// The containers beside the task's own one.
+    pub compose: Compose,
 }
 
 /// Where the parts of a step are, as names within the folder.
@@ -49,6 +53,8 @@ pub struct StepFiles {
     pub tests: Vec<String>,
     /// The folder that is the context of the verifier's own image.
     pub verifier_image: Option<String>,
+    /// The containers beside that image.
+    pub verifier_compose: Compose,
     /// The folder that becomes `/solution` for the oracle, if it has a `solve.sh`.
     pub solution: Option<String>,
     /// A trajectory for agents that can begin with one.
@@ -114,6 +120,16 @@ pub enum InvalidTask {
         /// What it is needed for.
         reason: &'static str,
     },
+    /// A compose file is no YAML, or says something that is not done here.
+    #[error("{path}: {}{reason}", if key.is_empty() { String::new() } else { format!("{key}: ") })]
+    Compose {
+        /// The file's name within the task.
+        path: String,
+        /// The key's path, e.g. `services.db.privileged`; empty for the whole file.
+        key: String,
+        /// What is wrong, or not done.
+        reason: String,
+    },
     /// A valid task that asks for something that Assay does not do.
     #[error("{}{key}: {reason}", if key.contains('/') { "" } else { "task.toml: " })]
     Unsupported {
@@ -131,14 +147,17 @@ impl Task {
             path: "task.toml".to_owned(),
             reason: "every task has one (of at most 1 MiB)",
         })?;
-        let (config, warnings) = Config::parse(&text)?;
-        support::check_supported(&config, files)?;
+        let (config, mut warnings) = Config::parse(&text)?;
+        let compose = Compose::read(files, "environment", &mut warnings)?.unwrap_or_default();
+        support::check_supported(&config, &compose)?;
+        let steps = folder::steps(&config, files, &mut warnings)?;
         Ok(Self {
             name: config
                 .task
                 .as_ref()
                 .map_or_else(|| folder.to_owned(), |package| package.name.clone()),
-            steps: folder::steps(&config, files)?,
+            steps,
+            compose,
             has_dockerfile: folder::check_environment(&config, files)?,
             uploads_environment: folder::uploads_environment(&config, files),
             config,

@@ -1,7 +1,7 @@
 //! Sandboxes on a container engine: Docker or Podman, through the Docker API on a unix socket.
 //!
-//! A sandbox is three containers in one network namespace. `init` holds the namespace, writes the packet rules and
-//! proves them; then `proxy` and `main` start inside of it. Runner and proxy control are reached by ports published on
+//! A sandbox is three containers in one network namespace, and those of a task's services. `init` holds the namespace,
+//! writes the packet rules and proves them; then all others start inside of it. Runner and proxy control are reached by ports published on
 //! 127.0.0.1. The platform's files lie in an anonymous volume `/assay` of each container and go with it.
 
 mod archive;

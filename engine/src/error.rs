@@ -22,7 +22,7 @@ pub enum Error {
     /// A container of the sandbox ended before it was ready.
     #[error("{container} ended with code {code} before the sandbox was ready: {log}")]
     Died {
-        /// Which one: `init`, `proxy` or `main`.
+        /// Which one: `init`, `proxy`, `main` or `service`.
         container: &'static str,
         /// Its exit code.
         code: i64,

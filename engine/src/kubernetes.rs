@@ -22,6 +22,7 @@ mod quantity;
 mod reach;
 mod remove;
 mod room;
+mod service;
 mod settings;
 mod start;
 mod status;

@@ -10,6 +10,7 @@ mod error;
 pub mod fake;
 pub mod kubernetes;
 mod labels;
+mod service;
 mod shape;
 mod spec;
 pub mod trial;
@@ -18,6 +19,7 @@ use std::future::Future;
 
 pub use base::of as bases;
 pub use error::Error;
+pub use service::ServiceSpec;
 pub use spec::{
     Archive, Beacon, BuildNetwork, BuildOutcome, BuildProxy, Death, Evidence, ImageRef, ImageSpec, Listed,
     Loss, LossKind, Resources, Sandbox, SandboxFiles, SandboxRef, SandboxSpec,
@@ -27,7 +29,7 @@ pub use spec::{
 ///
 /// Every method is idempotent. Dropping a future stops the waiting, never a sandbox: only [`Engine::destroy`] ends one.
 pub trait Engine: Send + Sync {
-    /// Creates and starts a sandbox: init, proxy, main. A sandbox of that id that exists already is returned as it is.
+    /// Creates and starts a sandbox: init, proxy, main and the services beside it. A sandbox of that id that exists already is returned as it is.
     fn create(&self, spec: &SandboxSpec) -> impl Future<Output = Result<Sandbox, Error>> + Send;
 
     /// Finds a living sandbox again, after a restart of the caller; `None` when it is gone.

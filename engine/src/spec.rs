@@ -9,6 +9,8 @@ use assay_core::{
     id::{AttemptId, RunId, SandboxId},
 };
 
+use crate::ServiceSpec;
+
 /// One sandbox, the same on every engine.
 #[derive(Debug, Clone)]
 pub struct SandboxSpec {
@@ -22,6 +24,8 @@ pub struct SandboxSpec {
     pub image: ImageRef,
     /// Limits of main.
     pub resources: Resources,
+    /// The containers beside main.
+    pub services: Vec<ServiceSpec>,
     /// The platform's own files.
     pub files: SandboxFiles,
     /// How long the containers may take to start.
@@ -39,7 +43,7 @@ pub struct SandboxFiles {
     pub runner: RunnerConfig,
 }
 
-/// Limits of main.
+/// Limits of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resources {
     /// CPU in thousandths of a core.
@@ -107,6 +111,8 @@ pub struct Evidence {
     pub proxy: Option<Death>,
     /// How main ended, if it did.
     pub main: Option<Death>,
+    /// How the containers of services ended, by name, those that did. Their runners stay when a service ends by itself.
+    pub services: BTreeMap<String, Death>,
     /// Why the engine itself took the sandbox away, if it did.
     pub lost: Option<Loss>,
     /// The containers do not exist (any more).

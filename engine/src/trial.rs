@@ -32,6 +32,7 @@ pub fn spec(sandbox: SandboxId, image: &str, signer: &Signer) -> SandboxSpec {
             pids: 256,
             disk_bytes: 1 << 30,
         },
+        services: Vec::new(),
         files: files(sandbox, EgressPhase::Setup, signer),
         start_timeout: Duration::from_mins(1),
     }
@@ -73,6 +74,7 @@ pub fn files(sandbox: SandboxId, phase: EgressPhase, signer: &Signer) -> Sandbox
             fence: Fence(1),
             proxy: true,
             max_pids: 200,
+            services: Vec::new(),
         },
     }
 }

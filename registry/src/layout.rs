@@ -88,6 +88,12 @@ pub struct ImageConfig {
     /// `NAME=value`.
     #[serde(rename = "Env")]
     pub env: Option<Vec<String>>,
+    /// What is run, before the command.
+    #[serde(rename = "Entrypoint")]
+    pub entrypoint: Option<Vec<String>>,
+    /// What is run, or its arguments.
+    #[serde(rename = "Cmd")]
+    pub command: Option<Vec<String>>,
 }
 
 /// The layers of an image, by the digests of what they unpack to.

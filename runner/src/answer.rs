@@ -86,7 +86,8 @@ pub(crate) fn refusal(refusal: Refusal) -> Failure {
     problem(status, code, &refusal.to_string())
 }
 
-fn whole(status: StatusCode, media_type: &'static str, text: Vec<u8>) -> Response<Body> {
+/// A whole body.
+pub(crate) fn whole(status: StatusCode, media_type: &'static str, text: Vec<u8>) -> Response<Body> {
     let body = Full::new(Bytes::from(text))
         .map_err(|never| match never {})
         .boxed();

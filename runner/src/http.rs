@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
-    answer::{Body, Failure, empty, json, problem, refusal, stream},
+    answer::{Body, Failure, empty, json, problem, refusal, stream, whole},
     exec::{
         Execution,
         stream::{Offsets, follow},
@@ -79,6 +79,14 @@ async fn route(runner: &Arc<Runner>, request: Request<Incoming>, claim: Claim) -
         }
         ("POST", ["v1", "execute", id, "signal"]) => signal(&*find(runner, id)?, parse(&body)?),
         ("POST", ["v1", "execute", id, "stdin"]) => stdin(&*find(runner, id)?, &body).await,
+        ("GET", ["v1", "services", name, "output"]) => match runner.services.output(name) {
+            Some(bytes) => Ok(whole(StatusCode::OK, "application/octet-stream", bytes)),
+            None => Err(problem(
+                StatusCode::NOT_FOUND,
+                "no_such_service",
+                "no such service",
+            )),
+        },
         ("POST", ["v1", "kill"]) => {
             if runner.kill_everything(Outcome::Killed, None).await {
                 return Ok(empty(StatusCode::OK));

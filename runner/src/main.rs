@@ -1,6 +1,6 @@
 //! PID 1 of a task container: runs phases, streams output, moves files, and kills for good.
 //!
-//! `serve` is the runner itself. `holder` and `stage` are this same program in the two roles that need a process of
+//! `serve` is the runner itself; `service` is it in a container beside main, with one command of its own. `holder` and `stage` are this same program in the two roles that need a process of
 //! their own: making the user namespace, and becoming the workload's command.
 //! `trust-probe` is for people: which clients of an image believe the sandbox's root.
 
@@ -14,9 +14,12 @@ mod filter;
 mod http;
 mod isolation;
 mod kill;
+mod process;
 mod proxy_link;
 mod redirect;
 mod serve;
+mod service;
+mod services;
 mod stage;
 mod state;
 mod sys;
@@ -24,14 +27,15 @@ mod trust;
 mod user;
 
 const USAGE: &str =
-    "usage: runner serve --config FILE [--listen ADDRESS]... [--proxy ADDRESS] [--trust FOLDER]";
+    "usage: runner serve|service --config FILE [--listen ADDRESS]... [--proxy ADDRESS] [--trust FOLDER]";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let role = arguments.next();
     let rest: Vec<String> = arguments.collect();
     match role.as_deref() {
-        Some("serve") => end(serve::Options::parse(&rest).and_then(serve::run)),
+        Some("serve") => end(serve::Options::parse(&rest, "/assay/runner.json").and_then(serve::run)),
+        Some("service") => end(serve::Options::parse(&rest, "/assay/service.json").and_then(service::run)),
         Some("holder") => end(isolation::hold().map_err(|error| error.to_string())),
         Some("stage") => stage(&rest),
         Some("trust-probe") => trust_probe(&rest),

@@ -1,34 +1,24 @@
-//! Starting up: configuration, namespace, listeners, signals, and the end.
+//! Main's runner: configuration, listeners, and the end.
 
-use std::{net::SocketAddr, os::fd::RawFd, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use assay_core::control::runner::{Outcome, RunnerConfig};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::{
-    errno::Errno,
-    sys::{
-        prctl,
-        signal::{SigSet, Signal},
-        signalfd::{SfdFlags, SignalFd},
-    },
-    unistd::getpid,
-};
 use tokio::{
     net::{TcpListener, TcpStream},
-    signal::unix::{SignalKind, signal},
-    sync::{Semaphore, oneshot},
+    sync::Semaphore,
 };
 
-use crate::{http, isolation::Confinement, proxy_link, state::Runner};
+use crate::{http, isolation::Confinement, process, proxy_link, services, state::Runner};
 
 /// What the command line says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
-    config: PathBuf,
+    pub(crate) config: PathBuf,
     listen: Vec<SocketAddr>,
-    proxy: SocketAddr,
-    trust: PathBuf,
+    pub(crate) proxy: SocketAddr,
+    pub(crate) trust: PathBuf,
 }
 
 const LISTEN: [&str; 2] = ["0.0.0.0:15020", "[::]:15020"];
@@ -41,14 +31,14 @@ const PLACES: (usize, usize) = (16, 64);
 const HEAD: Duration = Duration::from_secs(100);
 
 impl Options {
-    /// From the words after `serve`.
-    pub(crate) fn parse(words: &[String]) -> Result<Self, String> {
+    /// From the words after the role. `config` is the usual file.
+    pub(crate) fn parse(words: &[String], config: &str) -> Result<Self, String> {
         let address = |text: &str| {
             text.parse::<SocketAddr>()
                 .map_err(|_| format!("not an address: {text}"))
         };
         let mut options = Self {
-            config: PathBuf::from("/assay/runner.json"),
+            config: PathBuf::from(config),
             listen: Vec::new(),
             proxy: address(PROXY)?,
             trust: PathBuf::from(TRUST),
@@ -69,48 +59,15 @@ impl Options {
 
 /// Runs until it is told to end.
 pub(crate) fn run(options: Options) -> Result<(), String> {
-    close_inherited();
-    let text = std::fs::read(&options.config)
-        .map_err(|error| format!("cannot read {}: {error}", options.config.display()))?;
-    let config: RunnerConfig =
-        serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", options.config.display()))?;
-    // Both help only; without them the runner works as well.
-    prctl::set_child_subreaper(true).ok();
-    drop(std::fs::write("/proc/self/oom_score_adj", "-999"));
-    // Needs to be a single thread and visible to its helper, so it comes first.
-    let confinement = Confinement::establish();
-    prctl::set_dumpable(false).map_err(|errno| format!("cannot hide from the workload: {errno}"))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(4)
-        .thread_keep_alive(Duration::from_secs(1))
-        .build()
-        .map_err(|error| format!("cannot start: {error}"))?;
-    let result = runtime.block_on(serve(config, confinement, options));
-    runtime.shutdown_background();
-    result
-}
-
-/// Whatever our starter left open is not for the workload.
-fn close_inherited() {
-    let Ok(open) = std::fs::read_dir("/proc/self/fd") else {
-        return;
-    };
-    let open: Vec<RawFd> = open
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
-    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
-        // The listing's own is closed already.
-        nix::unistd::close(descriptor).ok();
-    }
+    let config: RunnerConfig = process::read(&options.config)?;
+    process::run(|confinement| serve(config, confinement, options))
 }
 
 async fn serve(config: RunnerConfig, confinement: Confinement, options: Options) -> Result<(), String> {
-    let terminate = termination()?;
+    let terminate = process::termination()?;
     let proxy = config.proxy;
     let runner = Arc::new(Runner::new(config, confinement).map_err(|error| error.to_string())?);
-    collect_the_dead(&runner)?;
+    process::collect_the_dead(&runner)?;
     for listener in listeners(&options.listen).await? {
         tokio::spawn(accept(listener, Arc::clone(&runner)));
     }
@@ -121,6 +78,7 @@ async fn serve(config: RunnerConfig, confinement: Confinement, options: Options)
             options.trust,
         ));
     }
+    services::follow(&runner);
     tokio::select! {
         Ok(()) = terminate => {}
         () = runner.shutdown.notified() => {}
@@ -128,44 +86,6 @@ async fn serve(config: RunnerConfig, confinement: Confinement, options: Options)
     runner.kill_everything(Outcome::Killed, None).await;
     // Let the last events leave.
     tokio::time::sleep(Duration::from_millis(50)).await;
-    Ok(())
-}
-
-/// Resolves when the container's engine asks us to end. As PID 1 we do not listen to the workload: only senders
-/// outside of the namespace have no number in it.
-fn termination() -> Result<oneshot::Receiver<()>, String> {
-    let failed = |errno: Errno| format!("cannot wait for signals: {errno}");
-    let mut mask = SigSet::empty();
-    mask.add(Signal::SIGTERM);
-    mask.thread_block().map_err(failed)?;
-    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC).map_err(failed)?;
-    let (sender, receiver) = oneshot::channel();
-    let first = getpid().as_raw() == 1;
-    // A thread, for want of a safe way to wait for this descriptor on the runtime.
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .stack_size(64 * 1024)
-        .spawn(move || {
-            while let Ok(signal) = signals.read_signal() {
-                if signal.is_some_and(|signal| signal.ssi_pid == 0 || !first) {
-                    sender.send(()).ok();
-                    return;
-                }
-            }
-        })
-        .map_err(|error| format!("cannot wait for signals: {error}"))?;
-    Ok(receiver)
-}
-
-fn collect_the_dead(runner: &Arc<Runner>) -> Result<(), String> {
-    let mut deaths =
-        signal(SignalKind::child()).map_err(|error| format!("cannot wait for signals: {error}"))?;
-    let runner = Arc::clone(runner);
-    tokio::spawn(async move {
-        while deaths.recv().await.is_some() {
-            runner.reaper.collect();
-        }
-    });
     Ok(())
 }
 
@@ -240,11 +160,12 @@ mod tests {
     #[test]
     fn the_command_line_is_strict() {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        let options = Options::parse(&words("--config /c --listen 127.0.0.1:1 --listen [::1]:2")).unwrap();
+        let options =
+            Options::parse(&words("--config /c --listen 127.0.0.1:1 --listen [::1]:2"), "/d").unwrap();
         assert_eq!(options.listen.len(), 2);
         assert_eq!(options.config, PathBuf::from("/c"));
         for bad in ["--config", "--what 1", "--listen here"] {
-            assert!(Options::parse(&words(bad)).is_err(), "{bad}");
+            assert!(Options::parse(&words(bad), "/d").is_err(), "{bad}");
         }
     }
 }

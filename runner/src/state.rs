@@ -15,9 +15,12 @@ use assay_core::{
     version,
     wire::WIRE,
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
-use crate::{cgroup::Cgroup, exec::Executions, isolation::Confinement, kill::Reaper};
+use crate::{cgroup::Cgroup, exec::Executions, isolation::Confinement, kill::Reaper, services::Services};
 
 /// Whether work is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +42,10 @@ pub(crate) struct Runner {
     boot: String,
     began: Instant,
     gate: Mutex<Gate>,
-    readiness: Mutex<Readiness>,
+    readiness: watch::Sender<Readiness>,
     trust: Mutex<BTreeMap<String, String>>,
+    /// The containers beside this one.
+    pub(crate) services: Services,
     /// How children are confined.
     pub(crate) confinement: Confinement,
     /// Collects the dead.
@@ -80,11 +85,12 @@ impl Runner {
             Readiness::Ready
         };
         Ok(Self {
+            services: Services::new(&config.services),
             config,
             boot,
             began: Instant::now(),
             gate: Mutex::new(gate),
-            readiness: Mutex::new(readiness),
+            readiness: watch::Sender::new(readiness),
             trust: Mutex::default(),
             confinement,
             reaper: Reaper::default(),
@@ -111,6 +117,7 @@ impl Runner {
             ready: readiness == Readiness::Ready,
             reason,
             isolation: self.confinement.isolation(),
+            services: self.services.health(),
         }
     }
 
@@ -124,17 +131,25 @@ impl Runner {
         self.gate().admit_content(nonce, trailer, arrived)
     }
 
-    /// Whether work is taken.
+    /// Whether work is taken. None is before the containers beside this one are up.
     pub(crate) fn readiness(&self) -> Readiness {
-        self.readiness
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let own = self.readiness.borrow().clone();
+        match (own, self.services.missing()) {
+            (Readiness::Ready, Some(reason)) => Readiness::Waiting(reason),
+            (own, _) => own,
+        }
     }
 
     /// Changes whether work is taken.
     pub(crate) fn set_readiness(&self, readiness: Readiness) {
-        *self.readiness.lock().unwrap_or_else(PoisonError::into_inner) = readiness;
+        self.readiness.send_replace(readiness);
+    }
+
+    /// Waits until proxy and packet rules are there; for ever where they are lost.
+    pub(crate) async fn guarded(&self) {
+        let mut readiness = self.readiness.subscribe();
+        // The sender is this very object.
+        drop(readiness.wait_for(|now| *now == Readiness::Ready).await);
     }
 
     /// The variables that make clients trust the proxy's root; none without a proxy.

@@ -111,6 +111,14 @@ fn broken_sandbox(row: &Row, evidence: &[Evidence]) -> Option<Note> {
             &format!("the sandbox ended with code {}", death.code),
         ));
     }
+    if let Some((name, death)) = state.services.iter().find(|(_, death)| death.code != 0) {
+        let memory = if death.oom { ", killed for memory" } else { "" };
+        let words = format!(
+            "the container of service {name} ended with code {}{memory}: {}",
+            death.code, death.log
+        );
+        return Some(note(Cause::ServiceFailed, &words));
+    }
     state
         .gone
         .then(|| note(Cause::SandboxLost, "the sandbox does not exist any more"))
@@ -148,6 +156,7 @@ fn decisive(row: &Row, item: &Evidence, all: &[Evidence]) -> Option<Finding> {
         Evidence::Engine(EngineFault::NoRoom | EngineFault::Other, message) => {
             closed(Cause::SandboxFailed, message)
         }
+        Evidence::ServiceFailed(message) => closed(Cause::ServiceFailed, message),
         Evidence::Unhealthy(message) => closed(Cause::HealthcheckFailed, message),
         Evidence::Silent(message) => closed(Cause::SandboxLost, message),
         Evidence::NotSwitched(message) => closed(Cause::FlipFailed, message),

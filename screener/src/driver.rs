@@ -19,6 +19,7 @@ mod proof;
 mod replay;
 mod report;
 mod retar;
+mod services;
 mod setup;
 mod shell;
 mod spec;
@@ -246,6 +247,7 @@ impl<E: Engine> Driver<E> {
                 Err(_) => vec![over],
             },
         };
+        let seen = self.with_services(seen).await;
         let seen = self.with_state(seen).await;
         self.end_phase(&seen).await?;
         Ok(seen)

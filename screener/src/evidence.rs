@@ -43,6 +43,8 @@ pub enum Evidence {
     Healthy,
     /// The healthcheck failed for the last time.
     Unhealthy(String),
+    /// A service beside main failed, in words for people.
+    ServiceFailed(String),
     /// All of the setup is done.
     SetUp,
     /// An execution ended.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use assay_core::task::{
+    compose::{Check, Service},
     config::{Healthcheck, Strategy},
     plan::{Mode, Plan, StepPlan},
 };
@@ -23,6 +24,7 @@ pub fn outline(plan: &Plan, wishes: Wishes) -> Outline {
     Outline {
         health: plan.healthcheck.is_some(),
         health_limit: plan.healthcheck.as_ref().map_or(Duration::ZERO, health_limit),
+        services_limit: services_limit(&plan.services),
         limits: plan.limits.clone(),
         final_only: plan.strategy == Strategy::Final,
         steps: plan
@@ -48,10 +50,8 @@ fn step(plan: &Plan, step: &StepPlan, wishes: Wishes, first: bool) -> StepOutlin
         Mode::Shared { .. } => (false, Duration::ZERO),
         Mode::Separate(own) => {
             let health = own.healthcheck.as_ref().map_or(Duration::ZERO, health_limit);
-            (
-                true,
-                seconds(own.limits.start_sec) + seconds(own.limits.build_sec) + health,
-            )
+            let start = seconds(own.limits.start_sec) + services_limit(&own.services);
+            (true, start + seconds(own.limits.build_sec) + health)
         }
     };
     StepOutline {
@@ -72,5 +72,13 @@ pub fn health_limit(check: &Healthcheck) -> Duration {
     seconds(check.start_period_sec) + (seconds(check.interval_sec) + one) * tries + one
 }
 
+/// The longest that services can take until all are ready or one has failed: each may have to wait for another.
+pub fn services_limit(services: &[Service]) -> Duration {
+    let checks = services.iter().filter_map(|service| service.healthcheck.as_ref());
+    checks.map(Check::longest).sum::<Duration>().min(LONGEST_SERVICES)
+}
+
+/// A task that needs longer is told so: nobody waits for hours for what never gets healthy.
+const LONGEST_SERVICES: Duration = Duration::from_mins(30);
 /// A step whose files are only uploaded takes a moment too.
 const UPLOAD: Duration = Duration::from_secs(30);

@@ -54,6 +54,8 @@ pub struct Memo {
     pub usage: ResourceUse,
     /// The image, once it is there.
     pub image: Option<String>,
+    /// Those of the services beside it, by name.
+    pub services: BTreeMap<String, String>,
     /// The shells of the image before the agent's first command, by path.
     pub shell: BTreeMap<String, Digest>,
     /// The diff that was taken from the sandbox.
@@ -122,6 +124,9 @@ pub struct Outline {
     pub health: bool,
     /// The longest that the healthcheck can take.
     pub health_limit: Duration,
+    /// The longest that the services beside main can take to get ready.
+    #[serde(default)]
+    pub services_limit: Duration,
     /// The effective limits of the attempt.
     pub limits: Limits,
     /// At least one.
@@ -181,7 +186,10 @@ impl Row {
         let of_step = |pick: fn(&StepOutline) -> Duration| self.step_outline().map_or(Duration::ZERO, pick);
         match self.phase {
             Phase::Prepare => seconds(limits.build_sec) + PREPARE_SLACK,
-            Phase::Start => seconds(limits.start_sec),
+            Phase::Start => {
+                let services = outline.map_or(Duration::ZERO, |outline| outline.services_limit);
+                seconds(limits.start_sec) + services
+            }
             Phase::Health => outline.map_or(Duration::ZERO, |outline| outline.health_limit),
             Phase::Setup => of_step(|step| step.setup_limit),
             Phase::Agent => of_step(|step| step.agent_limit),

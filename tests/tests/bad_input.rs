@@ -13,6 +13,7 @@
 //! | [`bundle`] | agent bundles and patches that cannot be used |
 //! | [`agent`] | agents that bomb, eat memory and disk, print, hold on, kill, plant, replace |
 //! | [`verifier`] | no reward, bad rewards, no end |
+//! | [`services`] | containers beside the task's own: the example; those that never get healthy, end, cannot be built, reach too far |
 //! | [`model`] | 429, 500, half a body, a cut stream, silence |
 //! | [`platform`] | wrong key; the object store gone for a minute |
 //! | [`disk`] | an engine's small disk filled at full speed |
@@ -39,6 +40,8 @@ mod home;
 mod model;
 #[path = "bad_input/platform.rs"]
 mod platform;
+#[path = "bad_input/services.rs"]
+mod services;
 #[path = "bad_input/task.rs"]
 mod task;
 #[path = "bad_input/verifier.rs"]
@@ -104,6 +107,9 @@ fn on_docker(home: &Arc<Home>) -> Vec<libtest_mimic::Trial> {
         Oracle archive: is_changed_in_the_store;
         Nothing archive: names_that_leave, links_that_leave, devices, ten_gigabytes_of_zeros,
             two_hundred_thousand_entries, another_digest;
+        Oracle services: of_the_example, of_a_separate_verifier, that_never_get_healthy, that_end_under_the_agent,
+            that_cannot_be_built, that_reach_for_more;
+        Nothing services: that_ask_for_what_is_not_done;
         Nothing task: syntax_error, wrong_type, unknown_key, no_test_script;
         Nothing platform: a_wrong_key;
     )
@@ -117,6 +123,7 @@ fn on_podman(home: &Arc<Home>) -> Vec<libtest_mimic::Trial> {
         Nothing build: fails;
         Nothing bundle: has_a_syntax_error, a_good_patch;
         Nothing verifier: leaves_a_reward_that_is_none;
+        Nothing services: of_the_example, that_never_get_healthy, that_reach_for_more;
         Oracle task: unknown_key;
     )
 }

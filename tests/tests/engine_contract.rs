@@ -10,6 +10,8 @@ mod bench;
 mod builds;
 #[path = "engine_contract/sandboxes.rs"]
 mod sandboxes;
+#[path = "engine_contract/services.rs"]
+mod services;
 
 macro_rules! contract {
     ($engine:ident: $($part:ident::$sentence:ident),* $(,)?) => {
@@ -41,6 +43,10 @@ contract!(docker:
     sandboxes::installations_do_not_touch_each_other,
     sandboxes::an_image_that_is_missing_is_named,
     sandboxes::a_proxy_that_is_asked_to_end_does,
+    services::a_service_is_reached_by_its_name,
+    services::a_service_meets_the_walls_of_the_sandbox,
+    services::a_service_that_fails_is_told_with_its_last_words,
+    services::an_image_of_a_service_that_is_missing_is_named,
     builds::an_image_is_built_once_for_its_key,
     builds::a_step_that_fails_is_told_with_its_output,
     builds::a_build_that_never_ends_is_stopped,
@@ -55,6 +61,10 @@ contract!(podman:
     sandboxes::installations_do_not_touch_each_other,
     sandboxes::an_image_that_is_missing_is_named,
     sandboxes::a_proxy_that_is_asked_to_end_does,
+    services::a_service_is_reached_by_its_name,
+    services::a_service_meets_the_walls_of_the_sandbox,
+    services::a_service_that_fails_is_told_with_its_last_words,
+    services::an_image_of_a_service_that_is_missing_is_named,
     builds::an_image_is_built_once_for_its_key,
     builds::a_step_that_fails_is_told_with_its_output,
     builds::a_build_that_never_ends_is_stopped,
@@ -70,6 +80,10 @@ contract!(kubernetes:
     sandboxes::installations_do_not_touch_each_other,
     sandboxes::an_image_that_is_missing_is_named,
     sandboxes::a_proxy_that_is_asked_to_end_does,
+    services::a_service_is_reached_by_its_name,
+    services::a_service_meets_the_walls_of_the_sandbox,
+    services::a_service_that_fails_is_told_with_its_last_words,
+    services::an_image_of_a_service_that_is_missing_is_named,
 );
 contract!(kubernetes_by_port_forward:
     sandboxes::creating_twice_gives_the_same_sandbox,

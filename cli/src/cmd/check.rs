@@ -9,6 +9,7 @@ use assay_core::{
     policy::Policy,
     task::{
         Task,
+        compose::{Service, ServiceImage},
         plan::{Circumstances, Plan, Unplannable},
     },
     wire::people::Run,
@@ -116,6 +117,7 @@ fn lint(context: &Context, args: &TaskCheckArgs, task: &Task, settings: &LimitSe
             Unplannable::Unresolved(_) => "; give one with --value NAME=VALUE",
             Unplannable::Host(_)
             | Unplannable::NoSolution(_)
+            | Unplannable::TooMuch(_)
             | Unplannable::PatchOnSteps
             | Unplannable::SeparateNotPossible => "",
         };
@@ -131,6 +133,7 @@ fn lint(context: &Context, args: &TaskCheckArgs, task: &Task, settings: &LimitSe
     if args.static_only {
         let document = serde_json::json!({
             "name": plan.name, "warnings": warnings, "config": task.config, "limits": plan.limits,
+            "services": plan.services,
             "egress": {
                 "build": plan.build_egress, "setup": plan.setup_egress,
                 "steps": plan.steps.iter().map(|step| serde_json::json!({
@@ -148,11 +151,12 @@ fn lint(context: &Context, args: &TaskCheckArgs, task: &Task, settings: &LimitSe
 /// Effective limits, and what each phase may reach, one fact a line.
 fn describe(plan: &Plan) -> Vec<String> {
     let limits = &plan.limits;
-    let mut lines = vec![
-        format!(
-            "  sandbox  {} milli-cores, {} MiB memory, {} MiB disk, {} processes",
-            limits.cpu_milli, limits.memory_mb, limits.storage_mb, limits.pids
-        ),
+    let mut lines = vec![format!(
+        "  sandbox  {} milli-cores, {} MiB memory, {} MiB disk, {} processes",
+        limits.cpu_milli, limits.memory_mb, limits.storage_mb, limits.pids
+    )];
+    lines.extend(plan.services.iter().map(service));
+    lines.extend([
         format!(
             "  build    {} s, reaches {}",
             limits.build_sec,
@@ -163,7 +167,7 @@ fn describe(plan: &Plan) -> Vec<String> {
             limits.setup_sec,
             policy::egress(&plan.setup_egress)
         ),
-    ];
+    ]);
     for step in &plan.steps {
         if let Some(name) = &step.files.name {
             lines.push(format!("  step {name}"));
@@ -181,6 +185,25 @@ fn describe(plan: &Plan) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// A container beside the task's own one.
+fn service(service: &Service) -> String {
+    let image = match &service.image {
+        ServiceImage::Build { context, .. } => format!("built from {context}"),
+        ServiceImage::Prebuilt { image } => image.clone(),
+    };
+    let ready = match &service.healthcheck {
+        Some(check) => format!("ready within {} s", check.longest().as_secs()),
+        None => "ready when it has started".to_owned(),
+    };
+    format!(
+        "  service  {}: {image}, {} milli-cores, {} MiB memory, {} processes, {ready}",
+        service.name,
+        service.cpu_milli,
+        service.memory_bytes >> 20,
+        service.pids
+    )
 }
 
 async fn prove(

@@ -9,6 +9,7 @@
 //! | `GET /v1/execute/{id}?stdout=N&stderr=N` | – | the same stream from these offsets; replays what the ring still holds |
 //! | `POST /v1/execute/{id}/signal` | [`Signal`] | 202 |
 //! | `POST /v1/execute/{id}/stdin` | raw bytes, empty closes | 202 |
+//! | `GET /v1/services/{name}/output` | – | the end of what a service beside main printed |
 //! | `POST /v1/kill` | – | kills every process but the runner; 200 when nobody is left |
 //! | `POST /v1/shutdown` | – | 202, then the runner ends |
 
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::service::{ServiceHealth, ServicePlace};
 use crate::id::{ExecId, Fence, SandboxId};
 
 /// The file `/assay/runner.json` of the main container.
@@ -31,6 +33,9 @@ pub struct RunnerConfig {
     pub proxy: bool,
     /// Tasks at which the runner starts to kill, below the container's own limit.
     pub max_pids: u64,
+    /// The containers beside main: no phase is taken before all of them are up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServicePlace>,
 }
 
 /// `GET /healthz`.
@@ -44,13 +49,16 @@ pub struct Health {
     pub wire: u32,
     /// The commit that it was built from.
     pub commit: String,
-    /// Ready to take a phase: the proxy's health answered and the trust bundle is written.
+    /// Ready to take a phase: the proxy's health answered, the trust bundle is written, the services are up.
     pub ready: bool,
     /// Why not, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// How the workload is confined.
     pub isolation: Isolation,
+    /// The containers beside main, as their own runners tell it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceHealth>,
 }
 
 /// How the workload is confined.

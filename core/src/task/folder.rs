@@ -1,7 +1,7 @@
 //! The rules of the folder: which files must exist, and where each step's parts are.
 
 use super::{
-    Config, InvalidTask, StepFiles,
+    Compose, Config, InvalidTask, StepFiles, Warning, compose,
     config::{EnvironmentMode, Step, Verifier},
 };
 use crate::archive::Files;
@@ -29,18 +29,26 @@ pub(super) fn check_environment(config: &Config, files: &Files) -> Result<bool, 
 pub(super) fn uploads_environment(config: &Config, files: &Files) -> bool {
     config.environment.docker_image.is_some()
         && !files.is_file("environment/Dockerfile")
+        && !files.is_file(&format!("environment/{}", compose::FILE))
         && files.beneath("environment").next().is_some()
 }
 
 /// Where everything is, step by step.
-pub(super) fn steps(config: &Config, files: &Files) -> Result<Vec<StepFiles>, InvalidTask> {
+pub(super) fn steps(
+    config: &Config,
+    files: &Files,
+    found: &mut Vec<Warning>,
+) -> Result<Vec<StepFiles>, InvalidTask> {
     match config.steps.as_deref() {
-        None | Some([]) => Ok(vec![only_step(config, files)?]),
-        Some(steps) => steps.iter().map(|step| named_step(config, step, files)).collect(),
+        None | Some([]) => Ok(vec![only_step(config, files, found)?]),
+        Some(steps) => steps
+            .iter()
+            .map(|step| named_step(config, step, files, found))
+            .collect(),
     }
 }
 
-fn only_step(config: &Config, files: &Files) -> Result<StepFiles, InvalidTask> {
+fn only_step(config: &Config, files: &Files, found: &mut Vec<Warning>) -> Result<StepFiles, InvalidTask> {
     let verifier_image = verifier_image(&[(&config.verifier, "tests")], config, None, files);
     let bundles_tests = verifier_image.bundles_tests;
     Ok(StepFiles {
@@ -53,6 +61,7 @@ fn only_step(config: &Config, files: &Files) -> Result<StepFiles, InvalidTask> {
         } else {
             tests(&["tests"], files)?
         },
+        verifier_compose: verifier_compose(&["tests"], verifier_image.context.as_deref(), files, found)?,
         verifier_image: verifier_image.context,
         solution: folder_with("solution", "solve.sh", files),
         trajectory: files
@@ -61,7 +70,12 @@ fn only_step(config: &Config, files: &Files) -> Result<StepFiles, InvalidTask> {
     })
 }
 
-fn named_step(config: &Config, step: &Step, files: &Files) -> Result<StepFiles, InvalidTask> {
+fn named_step(
+    config: &Config,
+    step: &Step,
+    files: &Files,
+    found: &mut Vec<Warning>,
+) -> Result<StepFiles, InvalidTask> {
     let root = format!("steps/{}", step.name);
     let own_tests = format!("{root}/tests");
     let candidates = [(&step.verifier, own_tests.as_str()), (&config.verifier, "tests")];
@@ -79,6 +93,12 @@ fn named_step(config: &Config, step: &Step, files: &Files) -> Result<StepFiles, 
         } else {
             tests(&["tests", &own_tests], files)?
         },
+        verifier_compose: verifier_compose(
+            &["tests", &own_tests],
+            verifier_image.context.as_deref(),
+            files,
+            found,
+        )?,
         verifier_image: verifier_image.context,
         solution: folder_with(&format!("{root}/solution"), "solve.sh", files)
             .or_else(|| folder_with("solution", "solve.sh", files)),
@@ -173,6 +193,31 @@ fn verifier_image(
         }
     }
     none
+}
+
+/// The services beside a separate verifier's own image. A compose file beside other tests would be left out silently.
+fn verifier_compose(
+    folders: &[&str],
+    context: Option<&str>,
+    files: &Files,
+    found: &mut Vec<Warning>,
+) -> Result<Compose, InvalidTask> {
+    for folder in folders.iter().filter(|folder| Some(**folder) != context) {
+        let path = format!("{folder}/{}", compose::FILE);
+        if files.is_file(&path) {
+            let reason =
+                "only a separate verifier with a Dockerfile in the same folder has services of its own";
+            return Err(InvalidTask::Compose {
+                path,
+                key: String::new(),
+                reason: reason.to_owned(),
+            });
+        }
+    }
+    match context {
+        Some(folder) => Ok(Compose::read(files, folder, found)?.unwrap_or_default()),
+        None => Ok(Compose::default()),
+    }
 }
 
 /// Where the task wants a step to be verified.

@@ -1,6 +1,7 @@
 //! A task under a policy and the operator's limits, for one kind of agent: everything decided, only to be executed.
 
 mod network;
+mod services;
 mod verifier;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ pub use verifier::{Mode, Separate, SeparateImage, VerifierPlan};
 
 use super::{
     StepFiles, Task,
+    compose::{Compose, Service},
     config::{Agent, Artifact, Collect, Environment, Healthcheck, McpServer, MinReward, Step, Strategy},
     template::{self, Unresolved},
 };
@@ -50,6 +52,8 @@ pub struct Plan {
     pub workdir: Option<String>,
     /// Environment of every process.
     pub env: BTreeMap<String, String>,
+    /// The containers beside the task's own one.
+    pub services: Vec<Service>,
     /// Passed after the start, before the agent is installed.
     pub healthcheck: Option<Healthcheck>,
     /// A folder of the image whose skills the agent may use; told to it as `ASSAY_SKILLS_DIR`.
@@ -128,6 +132,9 @@ pub enum Unplannable {
     /// The oracle has nothing to run.
     #[error("{0}/solve.sh is missing: the oracle runs it")]
     NoSolution(String),
+    /// The containers ask for more together than the operator lets a sandbox have.
+    #[error("{0}")]
+    TooMuch(String),
     /// A patch agent gives one diff, a task of several steps wants several.
     #[error("steps: a patch agent works only on tasks of one step")]
     PatchOnSteps,
@@ -142,9 +149,11 @@ impl Unplannable {
     /// Why the attempt ends.
     pub fn cause(&self) -> Cause {
         match self {
-            Self::Unresolved(_) | Self::Host(_) | Self::NoSolution(_) | Self::PatchOnSteps => {
-                Cause::TaskInvalid
-            }
+            Self::Unresolved(_)
+            | Self::Host(_)
+            | Self::NoSolution(_)
+            | Self::TooMuch(_)
+            | Self::PatchOnSteps => Cause::TaskInvalid,
             Self::SeparateNotPossible => Cause::SeparateNotPossible,
         }
     }
@@ -159,16 +168,19 @@ impl Plan {
         }
         let environment = &config.environment;
         let baseline = network::baseline(environment)?;
+        let limits = limits(environment, given);
+        services::check(&task.compose, &limits, given)?;
         Ok(Self {
             name: task.name.clone(),
             image: image(task),
             uploads_environment: task.uploads_environment,
             workdir: environment.workdir.clone(),
-            env: template::resolve_all("environment.env", &environment.env, given.values)?,
+            env: env("environment.env", environment, &task.compose, given)?,
+            services: task.compose.services.clone(),
             healthcheck: environment.healthcheck.clone(),
             skills_dir: environment.skills_dir.clone(),
             mcp_servers: environment.mcp_servers.clone(),
-            limits: limits(environment, given),
+            limits,
             build_egress: given.policy.egress(EgressPhase::Build, &baseline),
             setup_egress: given.policy.egress(EgressPhase::Setup, &baseline),
             steps: task
@@ -218,7 +230,7 @@ fn step(
         .chain(step.iter().flat_map(|step| &step.artifacts))
         .cloned()
         .collect();
-    let verifier = verifier::plan(config, step, files, &artifacts, given)?;
+    let verifier = verifier::plan(task, step, files, &artifacts, given)?;
     let hooks = step.iter().flat_map(|step| &step.verifier.collect);
     Ok(StepPlan {
         files: files.clone(),
@@ -300,6 +312,18 @@ fn image(task: &Task) -> Image {
             context: "environment".to_owned(),
         },
     }
+}
+
+/// Environment of every process: the task's over the compose file's.
+fn env(
+    key: &str,
+    environment: &Environment,
+    compose: &Compose,
+    given: &Circumstances<'_>,
+) -> Result<BTreeMap<String, String>, Unresolved> {
+    let mut all = compose.main_env.clone();
+    all.extend(template::resolve_all(key, &environment.env, given.values)?);
+    Ok(all)
 }
 
 /// Times and sizes of one environment. Agent and verifier get the policy's or the default time.

@@ -1,16 +1,16 @@
 //! What a valid task may ask for and Assay does not do: refused by its key.
 
 use super::{
-    Config, InvalidTask,
+    Compose, Config, InvalidTask,
     config::{Artifact, Environment, McpServer, NetworkMode, Os, Verifier},
     parse::MAIN,
 };
-use crate::{archive::Files, egress::HostPattern};
+use crate::egress::HostPattern;
 
 /// Refuses by name what Assay does not do.
-pub(super) fn check_supported(config: &Config, files: &Files) -> Result<(), InvalidTask> {
+pub(super) fn check_supported(config: &Config, compose: &Compose) -> Result<(), InvalidTask> {
     check_one_environment(&config.environment, "environment")?;
-    check_tools(&config.environment.mcp_servers)?;
+    check_tools(&config.environment.mcp_servers, compose)?;
     check_verifier(&config.verifier, "verifier")?;
     check_hosts(
         config.agent.network_mode,
@@ -28,7 +28,7 @@ pub(super) fn check_supported(config: &Config, files: &Files) -> Result<(), Inva
         check_verifier(&step.verifier, &format!("{key}.verifier"))?;
         check_artifacts(&step.artifacts, &format!("{key}.artifacts"))?;
     }
-    check_compose(config, files)
+    Ok(())
 }
 
 fn check_one_environment(environment: &Environment, key: &str) -> Result<(), InvalidTask> {
@@ -49,8 +49,9 @@ fn check_one_environment(environment: &Environment, key: &str) -> Result<(), Inv
     })
 }
 
-/// An agent is told of its servers by a file. What would need another container, or a secret in that file, is refused.
-fn check_tools(servers: &[McpServer]) -> Result<(), InvalidTask> {
+/// An agent is told of its servers by a file. What would need a container that is not there, or a secret in that file, is
+/// refused.
+fn check_tools(servers: &[McpServer], compose: &Compose) -> Result<(), InvalidTask> {
     let refuse = |index: usize, key: &str, reason: String| {
         Err(InvalidTask::Unsupported {
             key: format!("environment.mcp_servers[{index}].{key}"),
@@ -62,10 +63,11 @@ fn check_tools(servers: &[McpServer]) -> Result<(), InvalidTask> {
             let reason = "no headers are handed to agents: they would carry credentials".to_owned();
             return refuse(index, "headers", reason);
         }
-        if let Some(host) = server.url.as_deref().map(host).filter(|host| is_service(host)) {
+        let host = server.url.as_deref().map(host).filter(|host| is_service(host));
+        if let Some(host) = host.filter(|host| !compose.has(host)) {
             let reason = format!(
-                "`{host}` would be a service of a compose file, and those are not run here; \
-                 start the server in the one container and name it 127.0.0.1"
+                "`{host}` is no service of environment/docker-compose.yaml; \
+                 a server in the task's own container is at 127.0.0.1"
             );
             return refuse(index, "url", reason);
         }
@@ -110,7 +112,7 @@ fn check_artifacts(artifacts: &[Artifact], key: &str) -> Result<(), InvalidTask>
 }
 
 fn only_main(key: String) -> InvalidTask {
-    let reason = "there is no service but `main`: compose files are not run here".to_owned();
+    let reason = "files are collected from `main` alone; let a service give what it has to it".to_owned();
     InvalidTask::Unsupported { key, reason }
 }
 
@@ -137,25 +139,6 @@ pub(super) fn pattern(host: &str) -> Result<HostPattern, crate::egress::InvalidH
     }
 }
 
-fn check_compose(config: &Config, files: &Files) -> Result<(), InvalidTask> {
-    let mut folders = vec!["environment".to_owned(), "tests".to_owned()];
-    folders.extend(
-        config
-            .steps
-            .iter()
-            .flatten()
-            .map(|step| format!("steps/{}/tests", step.name)),
-    );
-    for folder in folders {
-        let path = format!("{folder}/docker-compose.yaml");
-        if files.is_file(&path) {
-            let reason = "compose files are not run here; one Dockerfile makes the one container".to_owned();
-            return Err(InvalidTask::Unsupported { key: path, reason });
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,7 +162,7 @@ mod tests {
         ] {
             let toml = format!("[[environment.mcp_servers]]\nname='x'\n{server}");
             let (config, _) = Config::parse(&toml).unwrap();
-            match (check_supported(&config, &Files::default()), refused) {
+            match (check_supported(&config, &Compose::default()), refused) {
                 (Ok(()), None) => {}
                 (Err(InvalidTask::Unsupported { key, .. }), Some(refused)) => assert_eq!(key, refused),
                 (other, _) => panic!("{server}: {other:?}"),

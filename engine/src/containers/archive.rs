@@ -2,7 +2,10 @@
 
 use std::io;
 
-use assay_core::{control::runner::RunnerConfig, egress::PROXY_UID};
+use assay_core::{
+    control::{runner::RunnerConfig, service::ServiceConfig},
+    egress::PROXY_UID,
+};
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -42,7 +45,15 @@ pub(super) fn proxy(files: &SandboxFiles) -> Result<Bytes, Error> {
 
 /// What main finds.
 pub(super) fn main(runner: &[u8], config: &RunnerConfig) -> Result<Bytes, Error> {
-    let config = json(config)?;
+    with_runner(runner, "runner.json", &json(config)?)
+}
+
+/// What a service finds.
+pub(super) fn service(runner: &[u8], config: &ServiceConfig) -> Result<Bytes, Error> {
+    with_runner(runner, "service.json", &json(config)?)
+}
+
+fn with_runner(runner: &[u8], name: &'static str, config: &[u8]) -> Result<Bytes, Error> {
     pack(&[
         File {
             name: "runner",
@@ -51,8 +62,8 @@ pub(super) fn main(runner: &[u8], config: &RunnerConfig) -> Result<Bytes, Error>
             mode: 0o555,
         },
         File {
-            name: "runner.json",
-            content: &config,
+            name,
+            content: config,
             owner: 0,
             mode: 0o444,
         },

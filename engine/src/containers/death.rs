@@ -29,12 +29,13 @@ pub(super) async fn evidence(engine: &Containers, sandbox: SandboxRef) -> Result
     };
     let deaths = members
         .iter()
-        .map(|member| async { Ok::<_, Error>((member.role, death(engine, &member.id).await?)) });
-    for (role, death) in try_join_all(deaths).await? {
-        match role {
+        .map(|member| async move { Ok::<_, Error>((member, death(engine, &member.id).await?)) });
+    for (member, death) in try_join_all(deaths).await? {
+        match member.role {
             Role::Init => evidence.init = death,
             Role::Proxy => evidence.proxy = death,
             Role::Main => evidence.main = death,
+            Role::Service => evidence.services.extend(member.service.clone().zip(death)),
         }
     }
     Ok(evidence)

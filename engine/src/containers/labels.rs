@@ -6,7 +6,7 @@ use assay_core::id::{AttemptId, RunId, SandboxId};
 
 use crate::{
     SandboxRef,
-    labels::{ATTEMPT, MANAGED_BY, OWNER, ROLE, RUN, SANDBOX},
+    labels::{ATTEMPT, MANAGED_BY, OWNER, ROLE, RUN, SANDBOX, SERVICE},
 };
 
 /// The installation whose containers are ours.
@@ -22,16 +22,20 @@ pub(super) enum Role {
     Proxy,
     /// The task's image with the runner.
     Main,
+    /// A container beside main.
+    Service,
 }
 
 impl Role {
-    pub(super) const ALL: [Self; 3] = [Self::Init, Self::Proxy, Self::Main];
+    /// Those of which each sandbox has one.
+    pub(super) const SINGLE: [Self; 3] = [Self::Init, Self::Proxy, Self::Main];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Init => "init",
             Self::Proxy => "proxy",
             Self::Main => "main",
+            Self::Service => "service",
         }
     }
 }
@@ -55,6 +59,16 @@ pub(super) fn name(sandbox: SandboxId, role: Role) -> String {
     format!("assay-{sandbox}-{role}")
 }
 
+/// The name of a service's container.
+pub(super) fn service_name(sandbox: SandboxId, service: &str) -> String {
+    format!("{}-{service}", name(sandbox, Role::Service))
+}
+
+/// The service that labels tell.
+pub(super) fn service(labels: &HashMap<String, String>) -> Option<String> {
+    labels.get(SERVICE).cloned()
+}
+
 /// The labels of a container; never changed.
 pub(super) fn labels(owner: &Owner, identity: &Identity, role: Role) -> HashMap<String, String> {
     [
@@ -72,6 +86,16 @@ pub(super) fn labels(owner: &Owner, identity: &Identity, role: Role) -> HashMap<
 /// A filter for every container of this installation.
 pub(super) fn filter(owner: &Owner) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![format!("{OWNER}={}", owner.0)])])
+}
+
+/// A filter for the services of one sandbox.
+pub(super) fn services_filter(owner: &Owner, sandbox: SandboxId) -> HashMap<String, Vec<String>> {
+    let labels = vec![
+        format!("{OWNER}={}", owner.0),
+        format!("{SANDBOX}={sandbox}"),
+        format!("{ROLE}={}", Role::Service),
+    ];
+    HashMap::from([("label".to_owned(), labels)])
 }
 
 /// Whether the labels are this installation's.

@@ -1,13 +1,13 @@
 //! Finds sandboxes by their labels, and what is needed to talk to them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
 };
 
 use assay_core::egress::port;
 use bollard::{
-    models::{ContainerInspectResponse, ContainerSummary, ImageConfig},
+    models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, ImageConfig},
     query_parameters::ListContainersOptions,
 };
 use futures_util::future::{try_join, try_join_all};
@@ -19,13 +19,15 @@ use super::{
     labels::{self, Role},
     place::state,
 };
-use crate::{Error, ImageRef, Listed, Sandbox, SandboxRef, shape};
+use crate::{Error, ImageRef, Listed, Sandbox, SandboxRef, service::Program, shape};
 
 /// A container of one of our sandboxes.
 #[derive(Debug)]
 pub(super) struct Member {
     pub id: String,
     pub role: Role,
+    /// Its name, of a service.
+    pub service: Option<String>,
     pub running: bool,
 }
 
@@ -35,6 +37,8 @@ pub(super) struct ImageFacts {
     pub workdir: String,
     pub user: String,
     pub env: BTreeMap<String, String>,
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
     /// It brings a health check, which must not run beside the runner.
     pub healthcheck: bool,
 }
@@ -46,11 +50,27 @@ pub(super) struct Ports {
     pub proxy: SocketAddr,
 }
 
-/// The containers of one sandbox that are this installation's. Asked by name: each answers for itself.
+/// The containers of one sandbox that are this installation's. Asked by name: each answers for itself. The names of
+/// services are not known, so they are listed.
 pub(super) async fn members(engine: &Containers, sandbox: SandboxRef) -> Result<Vec<Member>, Error> {
-    let all = Role::ALL.map(|role| member(engine, sandbox, role));
-    let found = try_join_all(all).await?;
-    Ok(found.into_iter().flatten().collect())
+    let single = Role::SINGLE.map(|role| member(engine, sandbox, role));
+    let (found, services) = try_join(try_join_all(single), services(engine, sandbox)).await?;
+    Ok(found.into_iter().flatten().chain(services).collect())
+}
+
+async fn services(engine: &Containers, sandbox: SandboxRef) -> Result<Vec<Member>, Error> {
+    let filter = labels::services_filter(&engine.owner, sandbox.sandbox);
+    let found = summaries(engine, filter).await?.into_iter();
+    Ok(found
+        .filter_map(|summary| {
+            Some(Member {
+                id: summary.id?,
+                role: Role::Service,
+                service: Some(labels::service(&summary.labels?)?),
+                running: summary.state == Some(ContainerSummaryStateEnum::RUNNING),
+            })
+        })
+        .collect())
 }
 
 async fn member(engine: &Containers, sandbox: SandboxRef, role: Role) -> Result<Option<Member>, Error> {
@@ -66,13 +86,14 @@ async fn member(engine: &Containers, sandbox: SandboxRef, role: Role) -> Result<
     Ok(Some(Member {
         id: found.id.unwrap_or(name),
         role,
+        service: None,
         running,
     }))
 }
 
 /// One entry for each sandbox of this installation.
 pub(super) async fn list(engine: &Containers) -> Result<Vec<Listed>, Error> {
-    let listed = summaries(engine)
+    let listed = summaries(engine, labels::filter(&engine.owner))
         .await?
         .into_iter()
         .filter_map(|summary| labels::listed(&summary.labels?));
@@ -80,11 +101,14 @@ pub(super) async fn list(engine: &Containers) -> Result<Vec<Listed>, Error> {
     Ok(by_name.into_values().collect())
 }
 
-async fn summaries(engine: &Containers) -> Result<Vec<ContainerSummary>, Error> {
+async fn summaries(
+    engine: &Containers,
+    filter: HashMap<String, Vec<String>>,
+) -> Result<Vec<ContainerSummary>, Error> {
     loop {
         let options = ListContainersOptions {
             all: true,
-            filters: Some(labels::filter(&engine.owner)),
+            filters: Some(filter.clone()),
             ..ListContainersOptions::default()
         };
         match engine.docker.list_containers(Some(options)).await {
@@ -169,6 +193,20 @@ fn facts_of(config: ImageConfig) -> ImageFacts {
         workdir: config.working_dir.unwrap_or_default(),
         user: config.user.unwrap_or_default(),
         env: shape::env(config.env),
+        entrypoint: config.entrypoint.unwrap_or_default(),
+        command: config.cmd.unwrap_or_default(),
+    }
+}
+
+impl ImageFacts {
+    pub(super) fn program(self) -> Program {
+        Program {
+            entrypoint: self.entrypoint,
+            command: self.command,
+            workdir: self.workdir,
+            user: self.user,
+            env: self.env,
+        }
     }
 }
 

@@ -10,7 +10,9 @@ use bollard::models::{
 
 use super::labels::{Identity, Owner, Role, labels};
 use crate::{
-    ImageRef, Resources,
+    ImageRef, Resources, ServiceSpec,
+    labels::SERVICE,
+    service,
     shape::{LOW_PORTS, MAIN_CAPABILITIES, hostname, signed},
 };
 
@@ -39,8 +41,8 @@ pub(super) struct Task<'a> {
 }
 
 impl Pod<'_> {
-    /// The holder of the network namespace, with the published ports.
-    pub(super) fn init(&self, image: &str) -> ContainerCreateBody {
+    /// The holder of the network namespace, with the published ports. All in it share its file of host names.
+    pub(super) fn init(&self, image: &str, services: &[ServiceSpec]) -> ContainerCreateBody {
         let ports = [port::RUNNER, port::PROXY].map(|port| format!("{port}/tcp"));
         let bindings = ports.clone().map(|port| {
             let ephemeral = PortBinding {
@@ -59,6 +61,7 @@ impl Pod<'_> {
                 cap_add: Some(INIT_CAPABILITIES.map(str::to_owned).to_vec()),
                 dns: Some(vec!["127.0.0.1".to_owned()]),
                 dns_search: Some(vec![".".to_owned()]),
+                extra_hosts: Some(host_names(services)).filter(|names| !names.is_empty()),
                 port_bindings: Some(HashMap::from(bindings)),
                 sysctls: Some(HashMap::from([(LOW_PORTS.0.to_owned(), LOW_PORTS.1.to_owned())])),
                 security_opt: Some(vec!["no-new-privileges".to_owned()]),
@@ -116,6 +119,35 @@ impl Pod<'_> {
         }
     }
 
+    /// A container beside main: a runner of its own, and never more rights than at its start.
+    pub(super) fn service(
+        &self,
+        service: &ServiceSpec,
+        healthcheck: bool,
+        init: &str,
+        disk_limit: bool,
+    ) -> ContainerCreateBody {
+        let task = Task {
+            image: &service.image,
+            limits: &service.resources,
+            healthcheck,
+        };
+        let mut body = self.main(&task, init, disk_limit);
+        body.entrypoint = Some(service::COMMAND.map(str::to_owned).to_vec());
+        let mut all = labels(self.owner, &self.identity, Role::Service);
+        all.insert(SERVICE.to_owned(), service.name().to_owned());
+        body.labels = Some(all);
+        if let Some(host) = &mut body.host_config {
+            let mount = |(path, bytes): &(String, u64)| (path.clone(), format!("size={bytes},mode=1777"));
+            let mounts: HashMap<_, _> = service.tmpfs.iter().map(mount).collect();
+            host.tmpfs = Some(mounts).filter(|mounts| !mounts.is_empty());
+            host.security_opt
+                .get_or_insert_default()
+                .push("no-new-privileges".to_owned());
+        }
+        body
+    }
+
     fn container(&self, role: Role) -> ContainerCreateBody {
         ContainerCreateBody {
             labels: Some(labels(self.owner, &self.identity, role)),
@@ -141,6 +173,13 @@ fn host(init: Option<&str>) -> HostConfig {
         }),
         ..HostConfig::default()
     }
+}
+
+/// Everybody by name at 127.0.0.1, main too.
+fn host_names(services: &[ServiceSpec]) -> Vec<String> {
+    let main = (!services.is_empty()).then_some(Role::Main.name());
+    let names = main.into_iter().chain(services.iter().map(ServiceSpec::name));
+    names.map(|name| format!("{name}:127.0.0.1")).collect()
 }
 
 /// An image's own health check would run beside the runner, outside of its confinement.

@@ -3,20 +3,20 @@
 use std::sync::atomic::Ordering;
 
 use assay_core::control::init::InitReport;
-use futures_util::future::{join, join3, try_join};
+use futures_util::future::{join, join_all, join4, try_join_all, try_join3};
 
 use super::{
     Containers, archive,
-    labels::{Identity, Role, name},
+    labels::{Identity, Role, name, service_name},
     living::{Ports, facts, ports, sandbox as living_sandbox},
     place::{Placed, Wanted, place, start},
     pod::{Pod, Task},
     remove,
     report::prove,
 };
-use crate::{Error, Sandbox, SandboxFiles, SandboxRef, SandboxSpec};
+use crate::{Error, Sandbox, SandboxFiles, SandboxRef, SandboxSpec, ServiceSpec};
 
-/// A sandbox with all three containers.
+/// A sandbox with all of its containers.
 ///
 /// An engine may choose the published ports when it creates a container and bind them when that starts. What took such a
 /// port in between keeps it, so the sandbox is made anew, with other ports.
@@ -46,16 +46,27 @@ async fn once(engine: &Containers, spec: &SandboxSpec) -> Result<Sandbox, Error>
         },
     };
     // Joined to the end even where one fails: a request that is dropped half-way may still make a container.
-    let (facts, init) = join(facts(engine, &spec.image), place_init(engine, &pod, &spec.files)).await;
+    let (facts, init) = join(
+        facts(engine, &spec.image),
+        place_init(engine, &pod, &spec.files, &spec.services),
+    )
+    .await;
     let (facts, init) = (facts?, init?);
-    let (ports, proxy, main) = Box::pin(join3(
+    let (ports, proxy, main, services) = Box::pin(join4(
         prove_and_ask_ports(engine, &init),
         place_proxy(engine, &pod, &spec.files, &init.id),
         place_main(engine, &pod, spec, facts.healthcheck, &init.id),
+        place_services(engine, &pod, &spec.services, &init.id),
     ))
     .await;
-    let (ports, proxy, main) = (ports?, proxy?, main?);
-    try_join(start(engine, &proxy), start(engine, &main)).await?;
+    let (ports, proxy, main, services) = (ports?, proxy?, main?, services?);
+    let services = services.iter().map(|service| start(engine, service));
+    try_join3(
+        start(engine, &proxy),
+        start(engine, &main),
+        try_join_all(services),
+    )
+    .await?;
     let name = SandboxRef {
         sandbox: spec.sandbox,
     };
@@ -72,7 +83,7 @@ pub(super) async fn without_main(
         owner: &engine.owner,
         identity,
     };
-    let init = place_init(engine, &pod, files).await?;
+    let init = place_init(engine, &pod, files, &[]).await?;
     let (ports, proxy) = join(
         prove_and_ask_ports(engine, &init),
         place_proxy(engine, &pod, files, &init.id),
@@ -89,11 +100,16 @@ async fn prove_and_ask_ports(engine: &Containers, init: &Placed) -> Result<Ports
     ports(engine, &init.id).await
 }
 
-async fn place_init(engine: &Containers, pod: &Pod<'_>, files: &SandboxFiles) -> Result<Placed, Error> {
+async fn place_init(
+    engine: &Containers,
+    pod: &Pod<'_>,
+    files: &SandboxFiles,
+    services: &[ServiceSpec],
+) -> Result<Placed, Error> {
     let wanted = Wanted {
         name: name(pod.identity.sandbox, Role::Init),
         role: Role::Init,
-        body: pod.init(&engine.images.init),
+        body: pod.init(&engine.images.init, services),
         files: archive::init(files)?,
     };
     place(engine, wanted).await
@@ -114,7 +130,6 @@ async fn place_proxy(
     place(engine, wanted).await
 }
 
-/// Few storage drivers can limit a container's disk; the first refusal is remembered.
 async fn place_main(
     engine: &Containers,
     pod: &Pod<'_>,
@@ -128,12 +143,48 @@ async fn place_main(
         limits: &spec.resources,
         healthcheck,
     };
-    let wanted = |disk_limit| Wanted {
+    place_limited(engine, |disk_limit| Wanted {
         name: name(pod.identity.sandbox, Role::Main),
         role: Role::Main,
         body: pod.main(&task, init, disk_limit),
         files: files.clone(),
-    };
+    })
+    .await
+}
+
+async fn place_services(
+    engine: &Containers,
+    pod: &Pod<'_>,
+    services: &[ServiceSpec],
+    init: &str,
+) -> Result<Vec<Placed>, Error> {
+    let all = services
+        .iter()
+        .map(|service| place_service(engine, pod, service, init));
+    // Joined to the end, as above.
+    join_all(all).await.into_iter().collect()
+}
+
+async fn place_service(
+    engine: &Containers,
+    pod: &Pod<'_>,
+    service: &ServiceSpec,
+    init: &str,
+) -> Result<Placed, Error> {
+    let facts = facts(engine, &service.image).await?;
+    let healthcheck = facts.healthcheck;
+    let files = archive::service(&engine.runner, &service.completed(&facts.program()))?;
+    place_limited(engine, |disk_limit| Wanted {
+        name: service_name(pod.identity.sandbox, service.name()),
+        role: Role::Service,
+        body: pod.service(service, healthcheck, init, disk_limit),
+        files: files.clone(),
+    })
+    .await
+}
+
+/// Few storage drivers can limit a container's disk; the first refusal is remembered.
+async fn place_limited(engine: &Containers, wanted: impl Fn(bool) -> Wanted) -> Result<Placed, Error> {
     let disk_limit = engine.disk_limits.load(Ordering::Relaxed);
     match place(engine, wanted(disk_limit)).await {
         Err(Error::Refused { message, .. } | Error::Unavailable { message, .. })

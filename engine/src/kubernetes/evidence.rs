@@ -2,7 +2,10 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 
-use super::pod::{INIT, MAIN, PROXY};
+use super::{
+    pod::{INIT, MAIN, PROXY},
+    service,
+};
 use crate::{Death, Evidence, Loss, LossKind};
 
 /// From the pod's own status.
@@ -22,7 +25,10 @@ pub(super) fn evidence(pod: &Pod) -> Evidence {
             INIT => evidence.init = death.filter(|death| death.code != 0),
             PROXY => evidence.proxy = death,
             MAIN => evidence.main = death,
-            _ => {}
+            name => {
+                let service = service::of_container(name).map(str::to_owned);
+                evidence.services.extend(service.zip(death));
+            }
         }
     }
     evidence

@@ -95,6 +95,7 @@ impl Kubernetes {
             namespace: &self.namespace,
             images: [&init.pinned, &proxy.pinned, &proxy.pinned],
             limits: &SMALL,
+            services: &[],
             phase: EgressPhase::Agent,
             options: &self.options,
             annotations: std::collections::BTreeMap::new(),

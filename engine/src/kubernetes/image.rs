@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use assay_registry::{Client, Image, ImageConfig, Manifest, Reference, Registries, own_platform};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, shape};
+use crate::{Error, service::Program, shape};
 
 /// What an image says about how its programs want to run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,22 @@ pub(super) struct Found {
     /// Its name with its digest: what a pod is made from.
     pub pinned: String,
     pub facts: Facts,
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
+}
+
+impl Found {
+    /// What the image says about its own program.
+    pub(super) fn program(&self) -> Program {
+        let Facts { workdir, user, env } = self.facts.clone();
+        Program {
+            entrypoint: self.entrypoint.clone(),
+            command: self.command.clone(),
+            workdir,
+            user,
+            env,
+        }
+    }
 }
 
 /// Asks registries.
@@ -45,9 +61,12 @@ impl Lookup {
         }
         let config = manifest.config.ok_or_else(|| Error::NoImage(image.to_owned()))?;
         let image: Image = read(&repository.blob(&config.digest).await.map_err(fault)?)?;
+        let mut config = image.config.unwrap_or_default();
         Ok(Found {
             pinned: reference.pinned(&top.to_string()),
-            facts: image.config.map(facts).unwrap_or_default(),
+            entrypoint: config.entrypoint.take().unwrap_or_default(),
+            command: config.command.take().unwrap_or_default(),
+            facts: facts(config),
         })
     }
 

@@ -13,12 +13,13 @@ use k8s_openapi::{
 };
 
 use super::{
-    files::{AT_FILES, AT_MAIN, AT_PROXY, INIT_CONFIG},
+    files::{AT_FILES, AT_MAIN, AT_PROXY, INIT_CONFIG, at_service},
     labels::{self, Identity, Owner},
+    service,
     settings::PodOptions,
 };
 use crate::{
-    Resources,
+    Resources, ServiceSpec,
     shape::{LOW_PORTS, MAIN_CAPABILITIES, hostname, signed},
 };
 
@@ -36,7 +37,7 @@ const PROXY_MEMORY: u64 = 256 * MIB;
 pub(super) const PROXY_STATE: u64 = 512 * MIB;
 const PROXY_CPU_MILLI: (u64, u64) = (50, 1_000);
 /// The runner, its configuration and the trust bundles.
-const MAIN_VOLUME: u64 = 64 * MIB;
+pub(super) const MAIN_VOLUME: u64 = 64 * MIB;
 /// Between SIGTERM and SIGKILL, seconds: the proxy hands out its ledger, which may take it 25.
 const GRACE: i64 = 30;
 
@@ -49,6 +50,8 @@ pub(super) struct Plan<'a> {
     /// Init, proxy and main, by digest.
     pub images: [&'a str; 3],
     pub limits: &'a Resources,
+    /// The containers beside main, with their images by digest.
+    pub services: &'a [(ServiceSpec, String)],
     pub phase: assay_core::phase::EgressPhase,
     pub options: &'a PodOptions,
     pub annotations: BTreeMap<String, String>,
@@ -75,7 +78,15 @@ impl Plan<'_> {
         let secrets: Vec<_> = options.pull_secrets.iter().map(|name| reference(name)).collect();
         PodSpec {
             init_containers: Some(vec![self.init()]),
-            containers: vec![self.proxy(), self.main()],
+            containers: [self.proxy(), self.main()]
+                .into_iter()
+                .chain(
+                    self.services
+                        .iter()
+                        .map(|(spec, image)| service::container(spec, image, options)),
+                )
+                .collect(),
+            host_aliases: service::names(self.services),
             volumes: Some(self.volumes()),
             restart_policy: Some("Never".to_owned()),
             automount_service_account_token: Some(false),
@@ -101,12 +112,17 @@ impl Plan<'_> {
 
     /// Puts the runner and the files in their places, writes the rules, proves them, ends.
     fn init(&self) -> Container {
+        let own = [
+            mount("files", AT_FILES, true),
+            mount(MAIN, AT_MAIN, false),
+            mount(PROXY, AT_PROXY, false),
+        ];
+        let services = self.services.iter().map(|(spec, _)| {
+            let at = at_service(spec.name());
+            mount(&spec.container(), &at, false)
+        });
         Container {
-            volume_mounts: Some(vec![
-                mount("files", AT_FILES, true),
-                mount(MAIN, AT_MAIN, false),
-                mount(PROXY, AT_PROXY, false),
-            ]),
+            volume_mounts: Some(own.into_iter().chain(services).collect()),
             ..init_container(self.images[0])
         }
     }
@@ -122,16 +138,8 @@ impl Plan<'_> {
                     .map(str::to_owned)
                     .to_vec(),
             ),
-            security_context: Some(SecurityContext {
-                run_as_user: Some(0),
-                run_as_group: Some(0),
-                capabilities: Some(only(&MAIN_CAPABILITIES)),
-                privileged: Some(false),
-                // A task's own setuid programs have to work. The runner loads a filter of its own; only it runs without.
-                allow_privilege_escalation: Some(true),
-                seccomp_profile: Some(seccomp("Unconfined")),
-                ..SecurityContext::default()
-            }),
+            // A task's own setuid programs have to work.
+            security_context: Some(under_the_runner(true)),
             resources: Some(main_amounts(self.limits, self.options)),
             ports: Some(vec![control("runner-control", port::RUNNER)]),
             volume_mounts: Some(vec![mount(MAIN, "/assay", false)]),
@@ -140,14 +148,6 @@ impl Plan<'_> {
     }
 
     fn volumes(&self) -> Vec<Volume> {
-        let empty = |name: &str, most: u64| Volume {
-            name: name.to_owned(),
-            empty_dir: Some(EmptyDirVolumeSource {
-                size_limit: Some(Quantity(most.to_string())),
-                ..EmptyDirVolumeSource::default()
-            }),
-            ..Volume::default()
-        };
         let files = Volume {
             name: "files".to_owned(),
             secret: Some(SecretVolumeSource {
@@ -157,7 +157,40 @@ impl Plan<'_> {
             }),
             ..Volume::default()
         };
-        vec![files, empty(MAIN, MAIN_VOLUME), empty(PROXY, PROXY_STATE)]
+        let services = self.services.iter().flat_map(|(spec, _)| service::volumes(spec));
+        [
+            files,
+            empty(MAIN, MAIN_VOLUME, None),
+            empty(PROXY, PROXY_STATE, None),
+        ]
+        .into_iter()
+        .chain(services)
+        .collect()
+    }
+}
+
+/// A folder that goes with the pod; on the node's disk, or in memory.
+pub(super) fn empty(name: &str, most: u64, medium: Option<&str>) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            size_limit: Some(Quantity(most.to_string())),
+            medium: medium.map(str::to_owned),
+        }),
+        ..Volume::default()
+    }
+}
+
+/// What the runner needs to confine what it starts. It loads a filter of its own; only it runs without.
+pub(super) fn under_the_runner(setuid: bool) -> SecurityContext {
+    SecurityContext {
+        run_as_user: Some(0),
+        run_as_group: Some(0),
+        capabilities: Some(only(&MAIN_CAPABILITIES)),
+        privileged: Some(false),
+        allow_privilege_escalation: Some(setuid),
+        seccomp_profile: Some(seccomp("Unconfined")),
+        ..SecurityContext::default()
     }
 }
 
@@ -179,7 +212,7 @@ fn proxy_amounts() -> ResourceRequirements {
     ])
 }
 
-fn main_amounts(limits: &Resources, options: &PodOptions) -> ResourceRequirements {
+pub(super) fn main_amounts(limits: &Resources, options: &PodOptions) -> ResourceRequirements {
     let cpu = (limits.cpu_milli * options.cpu_request_percent / 100).max(1);
     amounts(&[
         ("cpu", cpu, limits.cpu_milli),

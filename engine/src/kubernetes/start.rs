@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use futures_util::future::try_join3;
+use futures_util::future::{try_join_all, try_join4};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams};
 use tokio::{sync::SemaphorePermit, time::Instant};
@@ -44,20 +44,34 @@ async fn place(engine: &Kubernetes, spec: &SandboxSpec) -> Result<Facts, Error> 
         run: spec.run,
         attempt: spec.attempt,
     };
-    let secret = files::secret(&engine.owner, &identity, &engine.namespace, &spec.files)?;
-    let (init, proxy, main) = try_join3(
+    let services = spec
+        .services
+        .iter()
+        .map(|service| engine.lookup.find(&service.image.0));
+    let (init, proxy, main, services) = try_join4(
         engine.lookup.find(&engine.images.init),
         engine.lookup.find(&engine.images.proxy),
         engine.lookup.find(&spec.image.0),
+        try_join_all(services),
     )
     .await?;
-    let Found { pinned, facts } = main;
+    let told: Vec<_> = spec
+        .services
+        .iter()
+        .zip(&services)
+        .map(|(service, image)| service.completed(&image.program()))
+        .collect();
+    let secret = files::secret(&engine.owner, &identity, &engine.namespace, &spec.files, &told)?;
+    let images = services.into_iter().map(|image| image.pinned);
+    let services: Vec<_> = spec.services.iter().cloned().zip(images).collect();
+    let Found { pinned, facts, .. } = main;
     let plan = Plan {
         owner: &engine.owner,
         identity,
         namespace: &engine.namespace,
         images: [&init.pinned, &proxy.pinned, &pinned],
         limits: &spec.resources,
+        services: &services,
         phase: spec.files.proxy.phase,
         options: &engine.options,
         annotations: living::annotations(&facts),
@@ -125,13 +139,25 @@ fn progress_of(engine: &Kubernetes, spec: &SandboxSpec, pod: Option<Pod>) -> Res
     if !labels::is_ours(&engine.owner, &pod.metadata) {
         return Err(foreign(spec));
     }
-    // Nodes name an image by its content; people by what they wrote.
     progress(&pod).map_err(|error| {
-        if matches!(error, Error::NoImage(_)) {
-            return Error::NoImage(spec.image.0.clone());
+        if let Error::NoImage(image) = &error {
+            return Error::NoImage(as_written(spec, image));
         }
         error
     })
+}
+
+/// Nodes name an image by its content; people by what they wrote.
+fn as_written(spec: &SandboxSpec, image: &str) -> String {
+    let without_digest = |name: &str| name.split('@').next().unwrap_or_default().to_owned();
+    let repository = without_digest(image);
+    let services = spec.services.iter().map(|service| &service.image.0);
+    let same = |name: &&String| {
+        let name = without_digest(name);
+        name == repository || name.rsplit_once(':').is_some_and(|(name, _)| name == repository)
+    };
+    let mut all = services.filter(same);
+    all.next().unwrap_or(&spec.image.0).clone()
 }
 
 /// Ends when a runner answers at this address; never where pods are not reached so.

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{ContainerStateWaiting, ContainerStatus, Pod, Po
 use super::{
     evidence,
     pod::{INIT, MAIN, PROXY},
+    service,
 };
 use crate::Error;
 
@@ -93,7 +94,8 @@ fn died(container: &ContainerStatus) -> Result<(), Error> {
         container: match container.name.as_str() {
             INIT => INIT,
             PROXY => PROXY,
-            _ => MAIN,
+            MAIN => MAIN,
+            _ => "service",
         },
         code: i64::from(ended.exit_code),
         log: ended.message.clone().unwrap_or_default().trim_end().to_owned(),
@@ -137,9 +139,9 @@ fn is_not_there(message: &str) -> bool {
     .any(|words| message.contains(words))
 }
 
-/// The task's image is the task's affair; ours are missing by a mistake of the installation.
+/// The task's images are the task's affair; ours are missing by a mistake of the installation.
 fn no_image(container: &ContainerStatus) -> Error {
-    if container.name == MAIN {
+    if container.name == MAIN || service::of_container(&container.name).is_some() {
         return Error::NoImage(container.image.clone());
     }
     refused(

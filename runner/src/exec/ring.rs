@@ -5,11 +5,18 @@ use std::collections::VecDeque;
 /// How much of a stream is held.
 pub(crate) const CAPACITY: usize = 1 << 20;
 
-/// Holds the newest [`CAPACITY`] bytes. Takes any amount; what falls out is gone and known to be gone.
-#[derive(Debug, Default)]
+/// Holds the newest bytes. Takes any amount; what falls out is gone and known to be gone.
+#[derive(Debug)]
 pub(crate) struct Ring {
     bytes: VecDeque<u8>,
     end: u64,
+    capacity: usize,
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Self::of(CAPACITY)
+    }
 }
 
 /// What a reader finds at an offset.
@@ -24,11 +31,20 @@ pub(crate) enum Piece {
 }
 
 impl Ring {
+    /// One that holds so many bytes.
+    pub(crate) fn of(capacity: usize) -> Self {
+        Self {
+            bytes: VecDeque::new(),
+            end: 0,
+            capacity,
+        }
+    }
+
     /// Takes more bytes.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.end += bytes.len() as u64;
-        let kept = &bytes[bytes.len().saturating_sub(CAPACITY)..];
-        let overflow = (self.bytes.len() + kept.len()).saturating_sub(CAPACITY);
+        let kept = &bytes[bytes.len().saturating_sub(self.capacity)..];
+        let overflow = (self.bytes.len() + kept.len()).saturating_sub(self.capacity);
         self.bytes.drain(..overflow);
         self.bytes.extend(kept);
     }
@@ -36,6 +52,12 @@ impl Ring {
     /// How many bytes ever came.
     pub(crate) fn end(&self) -> u64 {
         self.end
+    }
+
+    /// The last `most` bytes of what is held.
+    pub(crate) fn tail(&self, most: usize) -> Vec<u8> {
+        let skip = self.bytes.len().saturating_sub(most);
+        self.bytes.iter().skip(skip).copied().collect()
     }
 
     /// What stands at `offset`, at most `most` bytes of it.

@@ -12,4 +12,5 @@ mod limits;
 mod output;
 mod proxy;
 mod sandbox;
+mod services;
 mod signatures;

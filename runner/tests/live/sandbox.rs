@@ -12,6 +12,7 @@ use std::{
 use assay_core::{
     control::{
         runner::{End, Event, ExecLimits, Execute, RunnerConfig, Stream},
+        service::ServicePlace,
         signature::Signer,
     },
     id::{ExecId, Fence, SandboxId},
@@ -36,6 +37,7 @@ pub(crate) struct Sandbox {
 pub(crate) struct Setup {
     pub(crate) max_pids: u64,
     pub(crate) proxy: Option<SocketAddr>,
+    pub(crate) services: Vec<ServicePlace>,
 }
 
 impl Default for Setup {
@@ -43,6 +45,7 @@ impl Default for Setup {
         Self {
             max_pids: 400,
             proxy: None,
+            services: Vec::new(),
         }
     }
 }
@@ -73,6 +76,7 @@ impl Sandbox {
             fence: FENCE,
             proxy: setup.proxy.is_some(),
             max_pids: setup.max_pids,
+            services: setup.services,
         };
         let file = folder.path().join("runner.json");
         fs::write(&file, serde_json::to_vec(&config).unwrap()).unwrap();

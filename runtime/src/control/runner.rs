@@ -75,6 +75,13 @@ impl RunnerClient {
         decode(&self.caller.read(response).await?)
     }
 
+    /// The end of what a service beside main printed.
+    pub async fn service_output(&self, name: &str) -> Result<Bytes, Error> {
+        let path = format!("/v1/services/{}/output", encoded(name));
+        let (response, _) = self.caller.call(Method::GET, &path, Bytes::new()).await?;
+        self.caller.read(response).await
+    }
+
     /// Asks for files and directories; see [`Collection`].
     pub async fn collect(&self, request: &Collect) -> Result<Collection, Error> {
         let response = self.stream(Method::POST, "/v1/collect", encode(request)?).await?;

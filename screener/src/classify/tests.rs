@@ -24,6 +24,7 @@ fn row(phase: Phase, separate: bool) -> Row {
             outline: Some(Outline {
                 health: true,
                 health_limit: std::time::Duration::ZERO,
+                services_limit: std::time::Duration::ZERO,
                 limits,
                 steps: vec![step],
                 final_only: false,
@@ -278,6 +279,22 @@ fn a_dead_container_outweighs_how_the_agent_ended() {
                 ..Default::default()
             },
             Cause::SandboxLost,
+        ),
+        (
+            assay_engine::Evidence {
+                services: [("db".to_owned(), dead(137, true))].into(),
+                ..Default::default()
+            },
+            Cause::ServiceFailed,
+        ),
+        (
+            // It went with the proxy.
+            assay_engine::Evidence {
+                services: [("db".to_owned(), dead(137, false))].into(),
+                proxy: Some(dead(101, false)),
+                ..Default::default()
+            },
+            Cause::ProxyLost,
         ),
         // Whatever the containers of a sandbox that was taken away ended with, they were ended.
         (lost(LossKind::Evicted), Cause::SandboxLost),

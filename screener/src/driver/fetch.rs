@@ -54,6 +54,7 @@ impl<E: Engine> Driver<E> {
             Unplannable::Unresolved(_)
             | Unplannable::Host(_)
             | Unplannable::NoSolution(_)
+            | Unplannable::TooMuch(_)
             | Unplannable::PatchOnSteps => unusable(error.to_string()),
         })?;
         self.plan = Some(Arc::new(plan));

@@ -112,6 +112,7 @@ pub(super) fn told(evidence: &Evidence) -> serde_json::Value {
         | Evidence::NothingToCarry(text)
         | Evidence::Engine(_, text)
         | Evidence::Unhealthy(text)
+        | Evidence::ServiceFailed(text)
         | Evidence::Silent(text)
         | Evidence::NotSwitched(text)
         | Evidence::Planted(text)

@@ -6,6 +6,7 @@ use assay_core::{
     control::{
         proxy::{Ledger, Loaded, Probe, Switch},
         runner::{Collect, Execute, Manifest},
+        service::{ServiceHealth, ServiceState},
     },
     id::{ExecId, Fence},
 };
@@ -95,14 +96,26 @@ impl Live {
         let start = tokio::time::Instant::now();
         let mut pause = Duration::from_millis(5);
         loop {
-            let reason = match self.runner.health().await {
+            let (reason, service) = match self.runner.health().await {
                 Ok(health) if health.ready => return Ok(()),
-                Ok(health) => health
-                    .reason
-                    .unwrap_or_else(|| "the runner is not ready".to_owned()),
-                Err(error) => error.to_string(),
+                Ok(health) => {
+                    if let Some(words) = failed(&health.services) {
+                        return Err(Evidence::ServiceFailed(words).into());
+                    }
+                    let reason = health.reason;
+                    let service = health.services.iter().any(|service| !service.state.is_up());
+                    (
+                        reason.unwrap_or_else(|| "the runner is not ready".to_owned()),
+                        service,
+                    )
+                }
+                Err(error) => (error.to_string(), false),
             };
             if start.elapsed() > patience {
+                if service {
+                    let words = format!("not ready within {} s: {reason}", patience.as_secs());
+                    return Err(Evidence::ServiceFailed(words).into());
+                }
                 let message = format!(
                     "the sandbox took no phase within {} s: {reason}",
                     patience.as_secs()
@@ -112,6 +125,20 @@ impl Live {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(100));
         }
+    }
+
+    /// The services beside main; none where the runner does not answer.
+    pub(super) async fn services(&self) -> Vec<ServiceHealth> {
+        self.runner
+            .health()
+            .await
+            .map(|health| health.services)
+            .unwrap_or_default()
+    }
+
+    /// The end of what a service printed.
+    pub(super) async fn service_output(&self, name: &str) -> Result<bytes::Bytes, Error> {
+        self.runner.service_output(name).await
     }
 
     /// Does the runner still answer?
@@ -245,6 +272,16 @@ impl Live {
             tracing::debug!(%error, "the proxy was not told");
         }
     }
+}
+
+/// The first service that failed, in words for people.
+pub(super) fn failed(services: &[ServiceHealth]) -> Option<String> {
+    services.iter().find_map(|service| match &service.state {
+        ServiceState::Failed { reason } => Some(format!("service {}: {reason}", service.name)),
+        ServiceState::Waiting { .. } | ServiceState::Started | ServiceState::Ready | ServiceState::Done => {
+            None
+        }
+    })
 }
 
 fn silent(what: &str, error: &Error) -> Halt {

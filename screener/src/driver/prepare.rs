@@ -1,13 +1,16 @@
 //! Phase `prepare`: archives, the plan, the image.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use assay_core::{
     control::runner::Stream,
     digest::{Digest, Hasher},
     egress::Egress,
     limits::Limits,
-    task::plan::Image,
+    task::{
+        compose::{Service, ServiceImage},
+        plan::Image,
+    },
 };
 use assay_engine::{Archive, BuildOutcome, Engine, Error, ImageRef, ImageSpec};
 
@@ -22,12 +25,22 @@ impl<E: Engine> Driver<E> {
     pub(super) async fn prepare(&mut self) -> Result<Vec<Evidence>, Halt> {
         self.load().await?;
         let plan = self.plan()?;
-        let (image, seen) = match &plan.image {
+        let (image, mut seen) = match &plan.image {
             Image::Prebuilt { image } => (Some(self.allowed(image)?), None),
-            Image::Build { context } => self.build(context, &plan.build_egress, &plan.limits).await?,
+            Image::Build { context } => {
+                let recipe = Recipe::of_folder(context);
+                self.build(&recipe, &plan.build_egress, &plan.limits).await?
+            }
         };
         if let Some(image) = image {
             self.row.memo.image = Some(image.0);
+            match self
+                .service_images(&plan.services, &plan.build_egress, &plan.limits)
+                .await?
+            {
+                Ok(images) => self.row.memo.services = images,
+                Err(failed) => seen = Some(failed),
+            }
         }
         let has_install = self
             .manifest
@@ -42,14 +55,46 @@ impl<E: Engine> Driver<E> {
         Ok(seen.into_iter().chain([Evidence::Prepared(outline)]).collect())
     }
 
-    /// Builds the image of a folder of the task, or finds it by its key.
+    /// The images of services, by name; or how the first build that failed ended.
+    pub(super) async fn service_images(
+        &mut self,
+        services: &[Service],
+        egress: &Egress,
+        limits: &Limits,
+    ) -> Result<Result<BTreeMap<String, String>, Evidence>, Halt> {
+        let mut images = BTreeMap::new();
+        for service in services {
+            let image = match &service.image {
+                ServiceImage::Prebuilt { image } => self.allowed(image)?.0,
+                ServiceImage::Build {
+                    context,
+                    dockerfile,
+                    args,
+                } => {
+                    let recipe = Recipe {
+                        folder: context,
+                        dockerfile,
+                        args: args.clone(),
+                    };
+                    match self.build(&recipe, egress, limits).await? {
+                        (Some(image), _) => image.0,
+                        (None, seen) => return Ok(Err(of_service(&service.name, seen))),
+                    }
+                }
+            };
+            images.insert(service.name.clone(), image);
+        }
+        Ok(Ok(images))
+    }
+
+    /// Builds an image from a folder of the task, or finds it by its key.
     pub(super) async fn build(
         &mut self,
-        folder: &str,
+        recipe: &Recipe<'_>,
         egress: &Egress,
         limits: &Limits,
     ) -> Result<(Option<ImageRef>, Option<Evidence>), Halt> {
-        let spec = self.image_spec(folder, egress, limits)?;
+        let spec = self.image_spec(recipe, egress, limits)?;
         for base in assay_engine::bases(&spec).await {
             self.allowed(&base)?;
         }
@@ -70,7 +115,8 @@ impl<E: Engine> Driver<E> {
         Err(Evidence::Unusable(Part::Task, message).into())
     }
 
-    fn image_spec(&self, folder: &str, egress: &Egress, limits: &Limits) -> Result<ImageSpec, Halt> {
+    fn image_spec(&self, recipe: &Recipe<'_>, egress: &Egress, limits: &Limits) -> Result<ImageSpec, Halt> {
+        let folder = recipe.folder;
         let plan = self.plan()?;
         let missing = || Evidence::Bug("the task's files are not read".to_owned());
         let files = self.files.as_ref().ok_or_else(missing)?;
@@ -85,7 +131,7 @@ impl<E: Engine> Driver<E> {
             .build_network(egress)
             .ok_or_else(|| Evidence::Bug("the attempt's seed is not 32 bytes".to_owned()))?;
         Ok(ImageSpec {
-            key: image_key(&files.build_digest(folder)),
+            key: image_key(&files.build_digest(folder), recipe),
             context: self.task_folder().join(folder),
             archive: Archive {
                 url: self.assignment.task.url.clone(),
@@ -93,8 +139,8 @@ impl<E: Engine> Driver<E> {
                 size_bytes: self.assignment.task.size_bytes,
                 folder: folder.to_owned(),
             },
-            dockerfile: "Dockerfile".to_owned(),
-            args: std::collections::BTreeMap::new(),
+            dockerfile: recipe.dockerfile.to_owned(),
+            args: recipe.args.clone(),
             network,
             timeout: seconds(limits.build_sec),
             memory_bytes: limits.memory_mb << 20,
@@ -124,12 +170,45 @@ impl<E: Engine> Driver<E> {
     }
 }
 
-/// What names an image: what it is built from, and for which machine.
-fn image_key(content: &Digest) -> Digest {
+/// From which folder of the task an image is built, and how.
+#[derive(Debug)]
+pub(super) struct Recipe<'a> {
+    folder: &'a str,
+    dockerfile: &'a str,
+    args: BTreeMap<String, String>,
+}
+
+impl<'a> Recipe<'a> {
+    /// By the folder's own Dockerfile, without arguments.
+    pub(super) fn of_folder(folder: &'a str) -> Self {
+        Self {
+            folder,
+            dockerfile: DOCKERFILE,
+            args: BTreeMap::new(),
+        }
+    }
+}
+
+/// A build that failed, with whose it was.
+fn of_service(name: &str, seen: Option<Evidence>) -> Evidence {
+    match seen {
+        Some(Evidence::Build(BuildOutcome::Failed { reason })) => Evidence::Build(BuildOutcome::Failed {
+            reason: format!("service {name}: {reason}"),
+        }),
+        Some(seen) => seen,
+        None => Evidence::Bug(format!("the image of service {name} has no end")),
+    }
+}
+
+/// What names an image: what it is built from, how, and for which machine.
+fn image_key(content: &Digest, recipe: &Recipe<'_>) -> Digest {
     let mut hasher = Hasher::default();
     hasher.update(b"assay image v1\n");
     hasher.update(std::env::consts::ARCH.as_bytes());
     hasher.update(content.bytes());
+    if recipe.dockerfile != DOCKERFILE || !recipe.args.is_empty() {
+        hasher.update(format!("\n{:?} {:?}", recipe.dockerfile, recipe.args).as_bytes());
+    }
     hasher.finish()
 }
 
@@ -156,4 +235,5 @@ pub(super) fn engine_fault(error: &Error) -> Evidence {
     Evidence::Engine(fault, error.to_string())
 }
 
+const DOCKERFILE: &str = "Dockerfile";
 const LOG_PIECES: usize = 256;

@@ -24,6 +24,9 @@ impl<E: Engine> Driver<E> {
             // What it learns of bills is to be in the records.
             live.at_rest().await;
         }
+        if let Some(live) = self.live.clone().filter(|_| !cancelled) {
+            self.keep_service_output(&live, Place::Main).await?;
+        }
         if let Some(records) = self.records.take() {
             let patience = if cancelled { READ_TIMEOUT } else { RECORDS_PATIENCE };
             self.finish_records(records, patience).await?;

@@ -26,6 +26,7 @@ use assay_core::{
 };
 use assay_engine::{BuildNetwork, BuildProxy, ImageRef, Resources, SandboxFiles, SandboxSpec};
 
+use super::services;
 use crate::{
     derive::{self, Place},
     row::seconds,
@@ -43,18 +44,28 @@ pub(super) struct Ingredients<'a> {
 
 impl Ingredients<'_> {
     /// A sandbox for the agent or for a separate verifier. `None` when the attempt's seed is none.
-    pub(super) fn sandbox(&self, place: Place, image: ImageRef, phase: EgressPhase) -> Option<SandboxSpec> {
-        let limits = match (place, &self.step.verifier.mode) {
-            (Place::Verifier(_), Mode::Separate(own)) => &own.limits,
-            (Place::Main | Place::Build | Place::Verifier(_), _) => &self.plan.limits,
+    pub(super) fn sandbox(
+        &self,
+        place: Place,
+        image: ImageRef,
+        images: &BTreeMap<String, String>,
+        phase: EgressPhase,
+    ) -> Option<SandboxSpec> {
+        let (limits, services) = match (place, &self.step.verifier.mode) {
+            (Place::Verifier(_), Mode::Separate(own)) => (&own.limits, &own.services),
+            (Place::Main | Place::Build | Place::Verifier(_), _) => (&self.plan.limits, &self.plan.services),
         };
+        let mut files = self.files(place, phase)?;
+        let services = services::specs(services, images, &files.runner);
+        files.runner.services = services.iter().map(|one| one.config.place.clone()).collect();
         Some(SandboxSpec {
             sandbox: derive::sandbox(self.assignment.attempt, place),
             run: self.assignment.run,
             attempt: self.assignment.attempt,
             image,
             resources: resources(limits),
-            files: self.files(place, phase)?,
+            services,
+            files,
             start_timeout: seconds(limits.start_sec),
         })
     }
@@ -131,6 +142,7 @@ impl Ingredients<'_> {
                 fence: self.assignment.fence,
                 proxy: true,
                 max_pids: self.plan.limits.pids.saturating_sub(RESERVED_PIDS).max(16),
+                services: Vec::new(),
             },
         })
     }

@@ -1,6 +1,6 @@
 //! Phase `start`: one sandbox from one spec, ready for work, with the folders that every task expects.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use assay_core::{control::proxy::Switch, phase::EgressPhase, task::plan::Mode};
 use assay_engine::{Engine, ImageRef, SandboxSpec};
@@ -15,6 +15,7 @@ use super::{
 use crate::{
     derive::{self, Place},
     evidence::Evidence,
+    outline::services_limit,
     row::seconds,
 };
 
@@ -23,7 +24,8 @@ impl<E: Engine> Driver<E> {
         self.load().await?;
         let image = ImageRef(self.row.memo.image.clone().unwrap_or_default());
         let phase = self.first_egress();
-        let live = self.open(Place::Main, image, phase).await?;
+        let services = self.row.memo.services.clone();
+        let live = self.open(Place::Main, image, &services, phase).await?;
         self.journal.sandbox = Some(live.sandbox.name.sandbox);
         self.hold(Arc::clone(&live));
         self.skeleton(&live).await?;
@@ -54,14 +56,15 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    /// Creates a sandbox and waits until its runner takes work.
+    /// Creates a sandbox and waits until its runner takes work, which is when its services are up.
     pub(super) async fn open(
         &mut self,
         place: Place,
         image: ImageRef,
+        services: &BTreeMap<String, String>,
         phase: EgressPhase,
     ) -> Result<Arc<Live>, Halt> {
-        let spec = self.sandbox_spec(place, image, phase)?;
+        let spec = self.sandbox_spec(place, image, services, phase)?;
         let sandbox = self
             .site
             .engine
@@ -69,19 +72,33 @@ impl<E: Engine> Driver<E> {
             .await
             .map_err(|error| engine_fault(&error))?;
         let live = self.connect(place, sandbox)?;
-        live.wait_ready(self.start_limit(place)?).await?;
+        if let Err(halt) = live.wait_ready(self.start_limit(place)?).await {
+            self.keep_service_output(&live, place).await?;
+            return Err(halt);
+        }
         self.hand_over_recording(&live).await?;
         Ok(live)
     }
 
     fn start_limit(&self, place: Place) -> Result<std::time::Duration, Halt> {
         Ok(match (place, self.step_plan()?.verifier.mode) {
-            (Place::Verifier(_), Mode::Separate(own)) => seconds(own.limits.start_sec),
-            (Place::Main | Place::Build | Place::Verifier(_), _) => seconds(self.plan()?.limits.start_sec),
+            (Place::Verifier(_), Mode::Separate(own)) => {
+                seconds(own.limits.start_sec) + services_limit(&own.services)
+            }
+            (Place::Main | Place::Build | Place::Verifier(_), _) => {
+                let plan = self.plan()?;
+                seconds(plan.limits.start_sec) + services_limit(&plan.services)
+            }
         })
     }
 
-    fn sandbox_spec(&self, place: Place, image: ImageRef, phase: EgressPhase) -> Result<SandboxSpec, Halt> {
+    fn sandbox_spec(
+        &self,
+        place: Place,
+        image: ImageRef,
+        services: &BTreeMap<String, String>,
+        phase: EgressPhase,
+    ) -> Result<SandboxSpec, Halt> {
         let plan = self.plan()?;
         let step = self.step_plan()?;
         let ingredients = Ingredients {
@@ -91,7 +108,7 @@ impl<E: Engine> Driver<E> {
             resolvers: &self.site.resolvers,
         };
         ingredients
-            .sandbox(place, image, phase)
+            .sandbox(place, image, services, phase)
             .ok_or_else(|| Evidence::Bug("the attempt's seed is not 32 bytes".to_owned()).into())
     }
 

@@ -25,8 +25,9 @@ use super::{
     bundle::model_env,
     collect::absolute,
     execute::Job,
-    live::{Collected, Live},
+    live::{Collected, Live, failed},
     pack::Item,
+    prepare::Recipe,
 };
 use crate::{
     derive::Place,
@@ -131,16 +132,33 @@ impl<E: Engine> Driver<E> {
             SeparateImage::SameAsAgent => ImageRef(self.row.memo.image.clone().unwrap_or_default()),
             SeparateImage::Own(Image::Prebuilt { image }) => self.allowed(image)?,
             SeparateImage::Own(Image::Build { context }) => {
-                match self.build(context, &own.build_egress, &own.limits).await? {
+                let recipe = Recipe::of_folder(context);
+                match self.build(&recipe, &own.build_egress, &own.limits).await? {
                     (Some(image), _) => image,
                     (None, seen) => return Ok(seen.into_iter().collect()),
                 }
             }
         };
+        let services = match &own.image {
+            SeparateImage::SameAsAgent => self.row.memo.services.clone(),
+            SeparateImage::Own(_) => {
+                let built = self
+                    .service_images(&own.services, &own.build_egress, &own.limits)
+                    .await?;
+                match built {
+                    Ok(images) => images,
+                    Err(failed) => return Ok(vec![failed]),
+                }
+            }
+        };
         let place = Place::Verifier(self.row.step);
-        let live = self.open(place, image, EgressPhase::Verify).await?;
+        let live = self.open(place, image, &services, EgressPhase::Verify).await?;
         let records = self.follow_proxy(&live, place);
-        let seen = self.verify_in(&live, own, carried).await?;
+        let mut seen = self.verify_in(&live, own, carried).await?;
+        if !own.services.is_empty() {
+            self.keep_service_output(&live, place).await?;
+            seen.splice(0..0, failed(&live.services().await).map(Evidence::ServiceFailed));
+        }
         self.finish_records(records, RECORDS_PATIENCE).await?;
         self.verifier_account(&live, &Ledger::default()).await?;
         if let Err(error) = self.site.engine.destroy(&live.name()).await {

@@ -29,6 +29,7 @@ fn outline(steps: usize, health: bool, setup: bool, separate: bool) -> Outline {
     Outline {
         health,
         health_limit: Duration::from_secs(5),
+        services_limit: Duration::ZERO,
         limits: LimitSettings::default().default,
         steps: vec![step; steps],
         final_only: false,

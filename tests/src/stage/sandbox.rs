@@ -274,6 +274,7 @@ impl Stage {
             fence: FENCE,
             proxy: self.walls.proxy || proxy.is_some(),
             max_pids: 4_000,
+            services: Vec::new(),
         };
         fs::write(self.path("runner.json"), serde_json::to_vec(&config)?)?;
         let mut command = self.in_container(&[]);

@@ -125,6 +125,38 @@ fn a_second_init_container_is_refused() {
     assert!(refusal.contains("one init container"), "{refusal}");
 }
 
+#[test]
+fn a_service_is_a_container_under_the_runner_and_nothing_else() {
+    let Some(kubectl) = kubectl() else { return };
+    let with_service = |change: &[(&str, Value)]| {
+        let mut pod = pod(&kubectl);
+        let mut service = pod["spec"]["containers"][1].clone();
+        service["name"] = json!("service-db");
+        service["command"] = json!(["/assay/runner", "service", "--config", "/assay/service.json"]);
+        service["securityContext"]["allowPrivilegeEscalation"] = json!(false);
+        service.as_object_mut().unwrap().remove("ports");
+        for (path, value) in change {
+            set(&mut service, path, value.clone());
+        }
+        pod["spec"]["containers"].as_array_mut().unwrap().push(service);
+        kubectl.would_take(&pod)
+    };
+    with_service(&[]).unwrap();
+    for change in [
+        ("/command/0", json!("/bin/sh")),
+        ("/command/1", json!("serve")),
+        ("/name", json!("db")),
+    ] {
+        let refusal = with_service(&[change]).unwrap_err();
+        assert!(refusal.contains("only under the runner"), "{refusal}");
+    }
+    let refusal = with_service(&[
+        ("/securityContext/privileged", json!(true)),
+        ("/securityContext/allowPrivilegeEscalation", json!(true)),
+    ]);
+    assert!(refusal.unwrap_err().contains("not privileged"));
+}
+
 /// The engine's pod with images of this cluster.
 fn pod(kubectl: &Kubectl) -> Value {
     let yaml = GOLDEN.splitn(3, "---\n").nth(2).unwrap();

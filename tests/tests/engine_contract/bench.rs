@@ -34,7 +34,7 @@ use tokio::{
 };
 
 pub const IMAGE: &str = "debian:bookworm-slim";
-const SEED: [u8; 32] = [7; 32];
+pub const SEED: [u8; 32] = [7; 32];
 
 /// One engine under test.
 pub struct Bench<E> {

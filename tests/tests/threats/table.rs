@@ -8,7 +8,7 @@ use std::{
 /// How many rows each group has.
 const GROUPS: [(char, usize); 10] = [
     ('A', 18),
-    ('B', 26),
+    ('B', 27),
     ('C', 14),
     ('D', 17),
     ('E', 9),

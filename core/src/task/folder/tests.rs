@@ -155,12 +155,48 @@ fn what_is_not_done_here_is_refused_by_its_key() {
             other => panic!("{toml}: {other:?}"),
         }
     }
-    let compose = ("environment/docker-compose.yaml", "");
+}
+
+#[test]
+fn services_make_their_names_known_to_the_task() {
+    let compose = (
+        "environment/docker-compose.yaml",
+        "services: {tools: {image: x}, main: {environment: {A: 1}}}",
+    );
+    let toml = (
+        "task.toml",
+        "[[environment.mcp_servers]]\nname='x'\nurl='http://tools:8000'",
+    );
+    let task = read(&[toml, INSTRUCTION, DOCKERFILE, TEST, compose]).unwrap();
+    assert!(task.compose.has("tools"));
+    let prebuilt = ("task.toml", "[environment]\ndocker_image = 'x'");
+    let task = read(&[prebuilt, INSTRUCTION, TEST, compose]).unwrap();
+    assert!(
+        !task.uploads_environment,
+        "the loose files belong to the services"
+    );
+}
+
+#[test]
+fn a_verifiers_services_stand_beside_its_own_dockerfile() {
+    let compose = ("tests/docker-compose.yaml", "services: {db: {image: x}}");
     let error = read(&[TOML, INSTRUCTION, DOCKERFILE, TEST, compose]).unwrap_err();
     assert!(
-        error.to_string().contains("environment/docker-compose.yaml"),
+        error
+            .to_string()
+            .starts_with("tests/docker-compose.yaml: only a separate verifier"),
         "{error}"
     );
+    let separate = ("task.toml", "[verifier]\nenvironment_mode = 'separate'");
+    let files = [
+        separate,
+        INSTRUCTION,
+        DOCKERFILE,
+        ("tests/Dockerfile", ""),
+        compose,
+    ];
+    let task = read(&files).unwrap();
+    assert!(task.steps[0].verifier_compose.has("db") && task.compose.services.is_empty());
 }
 
 #[test]

@@ -10,6 +10,7 @@ fn task(toml: &str) -> Task {
         has_setup: false,
         tests: vec!["tests".to_owned()],
         verifier_image: None,
+        verifier_compose: Compose::default(),
         solution: Some("solution".to_owned()),
         trajectory: None,
     };
@@ -21,6 +22,7 @@ fn task(toml: &str) -> Task {
         steps: vec![only; count],
         has_dockerfile: true,
         uploads_environment: false,
+        compose: Compose::default(),
     }
 }
 
@@ -207,4 +209,57 @@ fn every_example_is_a_task_without_a_warning() {
         count += 1;
     }
     assert!(count >= 5);
+}
+
+#[test]
+fn services_count_in_what_a_sandbox_may_have() {
+    use super::super::compose::{Service, ServiceImage};
+    let service = |memory_bytes| Service {
+        name: "db".to_owned(),
+        image: ServiceImage::Prebuilt {
+            image: "x".to_owned(),
+        },
+        entrypoint: None,
+        command: None,
+        env: BTreeMap::new(),
+        user: None,
+        workdir: None,
+        healthcheck: None,
+        depends_on: Vec::new(),
+        tmpfs: Vec::new(),
+        cpu_milli: 500,
+        memory_bytes,
+        pids: 16,
+        ports: std::collections::BTreeSet::new(),
+    };
+    let of = |memory_bytes| {
+        let mut task = task("[environment]\nmemory_mb = 65000\nenv = {A = 'task'}");
+        task.compose = Compose {
+            main_env: BTreeMap::from(["A", "B"].map(|name| (name.to_owned(), "compose".to_owned()))),
+            services: vec![service(memory_bytes)],
+        };
+        let given = Circumstances {
+            contract: Contract::Patch,
+            policy: &Policy::default(),
+            settings: &LimitSettings::default(),
+            values: &BTreeMap::new(),
+        };
+        Plan::of(&task, &given)
+    };
+    let plan = of(512 << 20).unwrap();
+    assert_eq!(
+        (plan.env["A"].as_str(), plan.env["B"].as_str()),
+        ("task", "compose")
+    );
+    let Mode::Separate(own) = &plan.steps[0].verifier.mode else {
+        panic!("{plan:?}")
+    };
+    assert_eq!(
+        (plan.services.len(), &own.services),
+        (1, &plan.services),
+        "the same environment"
+    );
+    let refused = of(1 << 30).unwrap_err();
+    assert_eq!(refused.cause(), Cause::TaskInvalid);
+    assert!(refused.to_string().contains("66024 MiB of memory"), "{refused}");
 }

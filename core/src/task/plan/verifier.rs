@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use super::{
     super::{
-        StepFiles,
+        StepFiles, Task,
+        compose::{Compose, Service},
         config::{Artifact, Config, EnvironmentMode, Healthcheck, Step, Verifier},
         folder, template,
     },
-    ARTIFACTS, Circumstances, Image, Unplannable, limits, network,
+    ARTIFACTS, Circumstances, Image, Unplannable, limits, network, services,
 };
 use crate::{
     agent::Contract,
@@ -68,6 +69,8 @@ pub struct Separate {
     pub workdir: Option<String>,
     /// Environment of every process.
     pub env: BTreeMap<String, String>,
+    /// The containers beside it.
+    pub services: Vec<Service>,
     /// Passed after the start.
     pub healthcheck: Option<Healthcheck>,
     /// Its times and sizes.
@@ -88,12 +91,13 @@ pub enum SeparateImage {
 }
 
 pub(super) fn plan(
-    config: &Config,
+    task: &Task,
     step: Option<&Step>,
     files: &StepFiles,
     artifacts: &[Artifact],
     given: &Circumstances<'_>,
 ) -> Result<VerifierPlan, Unplannable> {
+    let config = &task.config;
     let asked = folder::environment_mode(config, step);
     let is_patch = given.contract == Contract::Patch;
     let is_forced = is_patch || given.policy.verifier.mode == VerifierMode::Separate;
@@ -109,17 +113,29 @@ pub(super) fn plan(
         } else {
             carry(asked, artifacts, given)?
         };
+        let image = if asked == EnvironmentMode::Separate {
+            image(config, step, files)
+        } else {
+            SeparateImage::SameAsAgent
+        };
+        // What is the same as the agent's has the same services; what is its own has its own.
+        let compose = match &image {
+            SeparateImage::SameAsAgent => &task.compose,
+            SeparateImage::Own(_) => &files.verifier_compose,
+        };
+        let limits = limits(environment, given);
+        services::check(compose, &limits, given)?;
         Mode::Separate(Box::new(Separate {
-            image: if asked == EnvironmentMode::Separate {
-                image(config, step, files)
-            } else {
-                SeparateImage::SameAsAgent
-            },
-            uploads_environment: files.verifier_image.is_none() && !bundles_tests(files) && own.is_none(),
+            uploads_environment: files.verifier_image.is_none()
+                && !bundles_tests(files)
+                && own.is_none()
+                && task.compose == Compose::default(),
             workdir: environment.workdir.clone(),
-            env: template::resolve_all(environment_key(own.is_some()), &environment.env, given.values)?,
+            env: super::env(environment_key(own.is_some()), environment, compose, given)?,
+            services: compose.services.clone(),
+            image,
             healthcheck: environment.healthcheck.clone(),
-            limits: limits(environment, given),
+            limits,
             build_egress: given
                 .policy
                 .egress(EgressPhase::Build, &network::baseline(environment)?),

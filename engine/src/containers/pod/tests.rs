@@ -66,7 +66,7 @@ fn the_proxy_has_its_user_and_no_capability() {
 #[test]
 fn ports_are_published_on_the_loopback_alone() {
     let owner = Owner("here".to_owned());
-    let init = pod(&owner).init("init:1");
+    let init = pod(&owner).init("init:1", &[]);
     let host = init.host_config.unwrap();
     let bindings = host.port_bindings.unwrap();
     assert_eq!(bindings.len(), 2);
@@ -75,4 +75,40 @@ fn ports_are_published_on_the_loopback_alone() {
         assert_eq!(binding.host_port.as_deref(), Some(""));
     }
     assert_eq!(host.dns.unwrap(), ["127.0.0.1"]);
+}
+
+#[test]
+fn a_service_has_mains_rights_and_no_way_to_more() {
+    let owner = Owner("here".to_owned());
+    let spec = service::tests::spec();
+    let service = pod(&owner).service(&spec, true, "abc", false);
+    let host = service.host_config.unwrap();
+    assert_eq!(host.cap_drop.unwrap(), ["ALL"]);
+    assert_eq!(host.cap_add.unwrap(), MAIN_CAPABILITIES);
+    assert!(
+        host.security_opt
+            .unwrap()
+            .contains(&"no-new-privileges".to_owned())
+    );
+    assert_eq!(host.network_mode.unwrap(), "container:abc");
+    assert_eq!(
+        (host.memory, host.memory_swap, host.pids_limit),
+        (Some(256 << 20), Some(256 << 20), Some(64))
+    );
+    assert_eq!(host.tmpfs.unwrap()["/run"], "size=16777216,mode=1777");
+    assert_eq!(service.entrypoint.unwrap()[..2], ["/assay/runner", "service"]);
+    assert_eq!(service.healthcheck.unwrap().test.unwrap(), ["NONE"]);
+    let labels = service.labels.unwrap();
+    assert_eq!(
+        (
+            labels["assay.dev/role"].as_str(),
+            labels["assay.dev/service"].as_str()
+        ),
+        ("service", "db")
+    );
+    let init = pod(&owner).init("init:1", &[spec]);
+    assert_eq!(
+        init.host_config.unwrap().extra_hosts.unwrap(),
+        ["main:127.0.0.1", "db:127.0.0.1"]
+    );
 }

@@ -7,6 +7,10 @@ use uuid::Uuid;
 use super::*;
 
 fn with(options: &PodOptions) -> Pod {
+    with_services(options, &[])
+}
+
+fn with_services(options: &PodOptions, services: &[(ServiceSpec, String)]) -> Pod {
     let plan = Plan {
         owner: &Owner("here".to_owned()),
         identity: Identity {
@@ -22,6 +26,7 @@ fn with(options: &PodOptions) -> Pod {
             pids: 100,
             disk_bytes: 1 << 33,
         },
+        services,
         phase: EgressPhase::Setup,
         options,
         annotations: BTreeMap::new(),
@@ -32,6 +37,35 @@ fn with(options: &PodOptions) -> Pod {
 #[test]
 fn a_pod_looks_like_this() {
     insta::assert_yaml_snapshot!(with(&PodOptions::default()));
+}
+
+#[test]
+fn a_service_is_one_more_container_of_the_pod() {
+    let services = [(crate::service::tests::spec(), "r/db@sha256:4".to_owned())];
+    let pod = with_services(&PodOptions::default(), &services);
+    let spec = pod.spec.unwrap();
+    assert_eq!(
+        spec.containers[2].command.as_deref().unwrap(),
+        crate::service::COMMAND
+    );
+    let names = &spec.host_aliases.as_ref().unwrap()[0];
+    assert_eq!(names.ip, "127.0.0.1");
+    assert_eq!(names.hostnames.as_deref().unwrap(), ["main", "db"]);
+    let volumes: Vec<_> = spec
+        .volumes
+        .iter()
+        .flatten()
+        .map(|volume| volume.name.as_str())
+        .collect();
+    assert_eq!(
+        volumes,
+        ["files", "main", "proxy", "service-db", "service-db-tmp-0"]
+    );
+    let main = &spec.containers[1].security_context;
+    let service = &spec.containers[2].security_context;
+    let capabilities = |context: &Option<SecurityContext>| context.clone().unwrap().capabilities;
+    assert_eq!(capabilities(main), capabilities(service));
+    assert_eq!(service.as_ref().unwrap().allow_privilege_escalation, Some(false));
 }
 
 #[test]
