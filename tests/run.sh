@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every test that this machine can run and ends with one line: N passed, N failed, N skipped.
 # Starts private container daemons where it may (root, packages installed) and stops them again.
-# ASSAY_NO_SKIP=1: a test that says `skipped:` fails the run, but for what ASSAY_MAY_SKIP (a regular expression) names.
+# ASSAY_NO_SKIP, ASSAY_MAY_SKIP: see tally.sh.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -46,14 +46,4 @@ status=${PIPESTATUS[0]}
 RUSTFLAGS="--cfg loom" cargo test -p assay-core --test loom --target-dir "$target/loom" 2>&1 | tee -a "$log"
 [ "${PIPESTATUS[0]}" = 0 ] || status=1
 
-read -r passed failed < <(awk '/^test result:/ { p += $4; f += $6 } END { print p + 0, f + 0 }' "$log")
-skipped=$(grep -c '^skipped: ' "$log")
-grep '^skipped: ' "$log" | sort | uniq -c
-if [ "${ASSAY_NO_SKIP:-}" = 1 ]; then
-  unexpected=$(grep '^skipped: ' "$log" | grep -cvE "${ASSAY_MAY_SKIP:-^$}")
-  failed=$((failed + unexpected))
-fi
-# A test binary that does not compile or dies has no result line of its own.
-if [ "$status" != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+tests/tally.sh "$log" "$status"
