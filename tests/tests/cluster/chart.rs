@@ -126,7 +126,14 @@ impl Release {
             None,
         );
         for kind in kinds.unwrap().lines() {
-            let words = ["get", kind, "-l", "app.kubernetes.io/managed-by=Helm", "-o", "name"];
+            let words = [
+                "get",
+                kind,
+                "-l",
+                "app.kubernetes.io/managed-by=Helm",
+                "-o",
+                "name",
+            ];
             let left = self.kubectl.ok(&words, None).unwrap();
             assert_eq!(left, "", "{kind}");
         }
