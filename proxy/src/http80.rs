@@ -7,13 +7,13 @@ use assay_core::egress::HostName;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, combinators::BoxBody};
-use hyper::{body::Incoming, client, server, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{body::Incoming, client, service::service_fn};
+use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     audit::{Event, Kind},
-    dial,
+    connection, dial,
     model::{answer::Answer, head::offers_http_2, refusal::Refusal},
     orig_dst,
     phase::{Flow, Stage},
@@ -32,19 +32,7 @@ pub async fn handle(serving: Arc<Serving>, flow: Arc<Flow>, stream: TcpStream) {
             async move { Ok::<_, Infallible>(answer(&serving, stage, request, event).await) }
         })
     };
-    let connection = server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(MOST_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        biased;
-        () = flow.cut() => {}
-        // cancel-safe: the connection is dropped when the flow is cut.
-        ended = connection => if let Err(error) = ended {
-            tracing::debug!(%error, "a connection to port 80 ended");
-        },
-    }
+    connection::serve(stream, &flow, service).await;
 }
 
 async fn answer(serving: &Serving, stage: Stage, request: Request<Incoming>, event: Event) -> Answer {
@@ -192,9 +180,7 @@ const HOP_BY_HOP: &[&str] = &[
     "transfer-encoding",
     "upgrade",
 ];
-const HEAD: Duration = Duration::from_secs(90);
 const ANSWER: Duration = Duration::from_mins(5);
-const MOST_HEAD: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -14,10 +14,9 @@ use http::{Request, Response, request::Parts};
 use hyper::{
     body::Incoming,
     client::conn::http1::{self as client, SendRequest},
-    server::conn::http1 as server,
     service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, crypto::CryptoProvider};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -27,7 +26,7 @@ use tokio::{
 
 use crate::{
     audit::{Event, Kind},
-    dial,
+    connection, dial,
     model::{answer::Answer, refusal::Refusal, scrub::Secrets, upstream},
     phase::Flow,
     route::Policy,
@@ -84,19 +83,7 @@ pub async fn serve<S>(
         let passage = Arc::clone(&passage);
         async move { Ok::<_, Infallible>(passage.handle(request).await) }
     });
-    let connection = server::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE)
-        .max_buf_size(MOST_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        biased;
-        () = flow.cut() => {}
-        // cancel-safe: when the flow is cut the connection is dropped on purpose.
-        ended = connection => if let Err(error) = ended {
-            tracing::debug!(%error, "a connection of the workload ended");
-        },
-    }
+    connection::serve(stream, &flow, service).await;
 }
 
 /// One connection of the workload, and ours to the host behind it.
@@ -193,9 +180,6 @@ fn broken() -> Refusal {
 }
 
 const HTTPS: u16 = 443;
-const MOST_HEAD: usize = 64 * 1024;
-/// Software libraries keep connections for a minute.
-const IDLE: Duration = Duration::from_secs(90);
 /// The end of the last answer may not have come through yet.
 const SETTLING: Duration = Duration::from_millis(20);
 

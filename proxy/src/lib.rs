@@ -25,6 +25,7 @@ pub mod address;
 pub mod audit;
 pub mod beacon;
 pub mod ca;
+pub mod connection;
 pub mod control;
 pub mod dial;
 pub mod dns;

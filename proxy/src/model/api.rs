@@ -12,8 +12,7 @@ use assay_core::{
 use bytes::Bytes;
 use http::{Method, Request, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{body::Incoming, service::service_fn};
 use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -33,6 +32,7 @@ use super::{
 use crate::{
     account::Denied,
     audit::{Event, Kind},
+    connection,
     phase::Flow,
     serving::Serving,
     waits::Wait,
@@ -63,19 +63,7 @@ where
             async move { Ok::<_, Infallible>(call.handle(request).await) }
         })
     };
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_CONNECTION)
-        .max_buf_size(MOST_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        biased;
-        () = flow.cut() => {}
-        // cancel-safe: when the flow is cut the connection is dropped on purpose.
-        ended = connection => if let Err(error) = ended {
-            tracing::debug!(%error, "a connection of the workload ended");
-        },
-    }
+    connection::serve(stream, &flow, service).await;
 }
 
 struct Call {
@@ -351,7 +339,4 @@ async fn read(body: Incoming) -> Result<Bytes, Refusal> {
 }
 
 const MOST_BODY: usize = 16 * 1024 * 1024;
-const MOST_HEAD: usize = 64 * 1024;
 const READ_BODY: Duration = Duration::from_mins(1);
-/// Software libraries keep connections for a minute.
-const IDLE_CONNECTION: Duration = Duration::from_secs(90);
