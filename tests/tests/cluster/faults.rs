@@ -103,17 +103,23 @@ fn expired(folder: &std::path::Path, kubeconfig: &str) -> std::path::PathBuf {
     file
 }
 
-/// Every third request is refused, breaks, or is never answered; every watch breaks at once. The run has one outcome, and it
-/// costs no attempt where the fault passes.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_that_is_not_up_to_it_costs_no_verdict() {
-    let Some(mut kit) = runs::installation(&[]).await else {
-        return;
-    };
+/// An installation whose screeners reach the API server through one that can be told to fail.
+async fn behind_faults() -> Option<(Installation<Cluster>, Faulty, Person)> {
+    let mut kit = runs::installation(&[]).await?;
     let screener = super::kubectl::kubectl().unwrap();
     let faulty = Faulty::before(&screener).await.unwrap();
     through(&mut kit, &faulty).await;
     let person = Person { api: kit.api.clone() };
+    Some((kit, faulty, person))
+}
+
+/// Every third request is refused, breaks, or is never answered; every watch breaks at once. The run has one outcome, and it
+/// costs no attempt where the fault passes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_not_up_to_it_costs_no_verdict() {
+    let Some((kit, faulty, person)) = behind_faults().await else {
+        return;
+    };
     let faults = [
         (Fault::Status(429), 3),
         (Fault::Status(500), 3),
@@ -133,13 +139,9 @@ async fn an_api_server_that_is_not_up_to_it_costs_no_verdict() {
 /// Silence for a while: nothing new is taken meanwhile, what works goes on, and what waited is done afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_falls_silent_is_waited_for() {
-    let Some(mut kit) = runs::installation(&[]).await else {
+    let Some((kit, faulty, person)) = behind_faults().await else {
         return;
     };
-    let screener = super::kubectl::kubectl().unwrap();
-    let faulty = Faulty::before(&screener).await.unwrap();
-    through(&mut kit, &faulty).await;
-    let person = Person { api: kit.api.clone() };
     let agent =
         shell_agent("touch /tmp/works\nuntil [ -e /tmp/go ]; do sleep 0.1; done\necho 42 >answer.txt\n");
     let task = runs::task_of_an_image();

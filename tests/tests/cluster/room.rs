@@ -2,7 +2,7 @@
 //!
 //! In a namespace of the test's own, without policies and gate: what is asked here is the scheduler and the quota.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use assay_core::{
     clock::{Clock as _, SystemClock},
@@ -11,7 +11,7 @@ use assay_core::{
 };
 use assay_engine::{
     Engine as _, Error, Resources, SandboxRef, SandboxSpec,
-    kubernetes::{Access, BeaconAt, Images, Kubernetes, PodOptions, Reach, Registries, Settings},
+    kubernetes::{BeaconAt, Kubernetes, PodOptions, Reach, Settings},
     trial,
 };
 use assay_tests::kubectl::{self, Kubectl};
@@ -139,34 +139,17 @@ impl Stage {
     }
 
     async fn engine(&self, most_waiting: u32, nodes: &[(&str, &str)]) -> Kubernetes {
-        let registry = std::env::var_os("ASSAY_TEST_REGISTRY").unwrap();
-        let registry = registry.to_str().unwrap().to_owned();
-        let host = registry.trim_start_matches("http://").to_owned();
         let pair = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let settings = Settings {
-            access: Access {
-                kubeconfig: Some(PathBuf::from(self.admin.kubeconfig())),
-                context: None,
-            },
-            namespace: self.namespace.clone(),
-            owner: self.namespace.clone(),
-            images: Images {
-                init: format!("{host}/assay/init-iptables:test"),
-                proxy: format!("{host}/assay/proxy:test"),
-            },
-            registries: Registries {
-                mirrors: BTreeMap::from([("docker.io".to_owned(), registry.clone()), (host, registry)]),
-                credentials: BTreeMap::new(),
-            },
             reach: Reach::Probe,
             beacon: BeaconAt::Nowhere,
-            builds: None,
             most_waiting,
             pods: PodOptions {
                 cpu_request_percent: 1,
                 node_selector: nodes.iter().map(pair).collect(),
                 ..PodOptions::default()
             },
+            ..super::space::settings(&self.admin, &self.namespace)
         };
         Kubernetes::connect(settings).await.unwrap()
     }

@@ -55,33 +55,7 @@ impl Space {
 
     /// What an engine here is told, with every right.
     pub(crate) fn settings(&self) -> Settings {
-        let registry = std::env::var_os("ASSAY_TEST_REGISTRY").unwrap();
-        let registry = registry.into_string().unwrap();
-        let host = registry.trim_start_matches("http://").to_owned();
-        Settings {
-            access: Access {
-                kubeconfig: Some(PathBuf::from(self.admin.kubeconfig())),
-                context: None,
-            },
-            namespace: self.name.clone(),
-            owner: self.name.clone(),
-            images: Images {
-                init: format!("{host}/assay/init-iptables:test"),
-                proxy: format!("{host}/assay/proxy:test"),
-            },
-            registries: Registries {
-                mirrors: BTreeMap::from([("docker.io".to_owned(), registry.clone()), (host, registry)]),
-                credentials: BTreeMap::new(),
-            },
-            reach: Reach::Direct,
-            beacon: BeaconAt::default(),
-            builds: None,
-            most_waiting: 6,
-            pods: PodOptions {
-                cpu_request_percent: 5,
-                ..PodOptions::default()
-            },
-        }
+        settings(&self.admin, &self.name)
     }
 
     /// An engine whose sandboxes are here.
@@ -105,5 +79,36 @@ impl Drop for Space {
     fn drop(&mut self) {
         self.admin
             .run(&["delete", "namespace", &self.name, "--wait=false"], None);
+    }
+}
+
+/// What an engine is told whose sandboxes are in this namespace: the tests' images and registry, pods reached directly.
+pub(crate) fn settings(admin: &Kubectl, namespace: &str) -> Settings {
+    let registry = std::env::var_os("ASSAY_TEST_REGISTRY").unwrap();
+    let registry = registry.into_string().unwrap();
+    let host = registry.trim_start_matches("http://").to_owned();
+    Settings {
+        access: Access {
+            kubeconfig: Some(PathBuf::from(admin.kubeconfig())),
+            context: None,
+        },
+        namespace: namespace.to_owned(),
+        owner: namespace.to_owned(),
+        images: Images {
+            init: format!("{host}/assay/init-iptables:test"),
+            proxy: format!("{host}/assay/proxy:test"),
+        },
+        registries: Registries {
+            mirrors: BTreeMap::from([("docker.io".to_owned(), registry.clone()), (host, registry)]),
+            credentials: BTreeMap::new(),
+        },
+        reach: Reach::Direct,
+        beacon: BeaconAt::default(),
+        builds: None,
+        most_waiting: 6,
+        pods: PodOptions {
+            cpu_request_percent: 5,
+            ..PodOptions::default()
+        },
     }
 }
