@@ -38,14 +38,16 @@ fn run(row: &Row) -> Command {
     }
 }
 
+/// What each phase is there to find out. The task's shape stays as it was prepared: later steps count on it.
 fn learn(row: &mut Row, evidence: &[Evidence]) {
     for item in evidence {
-        if let Evidence::Prepared(outline) = item {
-            row.memo.outline = Some(outline.clone());
-        }
-        if let Evidence::Rewarded(rewards) = item {
-            row.memo.rewards.push(rewards.clone());
-            row.memo.verified = true;
+        match (row.phase, item) {
+            (Phase::Prepare, Evidence::Prepared(outline)) => row.memo.outline = Some(outline.clone()),
+            (Phase::Verify, Evidence::Rewarded(rewards)) => {
+                row.memo.rewards.push(rewards.clone());
+                row.memo.verified = true;
+            }
+            _ => {}
         }
     }
 }

@@ -233,6 +233,20 @@ fn a_later_step_that_scores_nothing_halves_the_mean() {
 }
 
 #[test]
+fn the_shape_of_a_task_is_told_once() {
+    let shape = outline(1, true, false, false);
+    let (visited, closing) = walk(fresh(Contract::Command), |row| {
+        let mut evidence = good(row, &shape);
+        if row.phase == Phase::Health {
+            evidence.push(Evidence::Prepared(outline(0, false, false, false)));
+        }
+        evidence
+    });
+    assert!(visited.contains(&(0, Phase::Verify)), "{visited:?}");
+    assert_eq!((closing.cause, closing.score), (Cause::Completed, Some(1.0)));
+}
+
+#[test]
 fn a_result_that_cannot_be_stored_is_taken_back() {
     let shape = outline(1, false, false, false);
     let (_, closing) = walk(fresh(Contract::Nop), |row| match row.phase {
