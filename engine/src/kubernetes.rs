@@ -15,8 +15,10 @@ mod files;
 mod gate;
 mod image;
 mod inspect;
+mod kept;
 mod labels;
 mod living;
+mod made;
 mod pod;
 mod quantity;
 mod reach;
@@ -28,7 +30,7 @@ mod start;
 mod status;
 mod watch;
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::OnceLock, time::Duration};
 
 use assay_core::phase::EgressPhase;
 use bytes::Bytes;
@@ -45,7 +47,14 @@ pub use assay_registry::logins;
 pub use self::settings::{
     Access, BeaconAt, Builds, Images, PodOptions, Reach, Registries, Settings, Toleration,
 };
-use self::{fault::fault, image::Lookup, labels::Owner, reach::Ways, room::Queue};
+use self::{
+    fault::fault,
+    image::Lookup,
+    labels::Owner,
+    made::Made,
+    reach::Ways,
+    room::{Crowd, Queue},
+};
 pub use self::{
     gate::Gate,
     inspect::{Inspector, NodeClock, NodeLimit, Scaler, may_push, pinned},
@@ -73,10 +82,13 @@ pub struct Kubernetes {
     options: PodOptions,
     lookup: Lookup,
     ways: Ways,
+    made: Made,
     /// Where the beacon answers; `None` where flips are not proven.
     beacon: Option<IpAddr>,
     beacon_at: BeaconAt,
     queue: Queue,
+    /// Since room was first asked for.
+    crowd: OnceLock<Crowd>,
     builds: Option<Builds>,
     mirrors: std::collections::BTreeMap<String, String>,
 }
@@ -108,6 +120,8 @@ impl Kubernetes {
             options: settings.pods,
             lookup: Lookup::new(settings.registries),
             ways: Ways::new(settings.reach),
+            made: Made::default(),
+            crowd: OnceLock::new(),
             beacon,
             beacon_at: settings.beacon,
             queue: Queue::new(settings.most_waiting),

@@ -145,6 +145,8 @@ pub struct Driver<E> {
     last_words: Vec<u8>,
     /// The phase under way was begun by a worker before this one.
     adopting: bool,
+    /// This worker, or one before, has asked for an image; a build that was cut off leaves its sandbox.
+    may_have_built: bool,
     /// The account of the sandbox in use when the phase began.
     account: Ledger,
     /// How far this machine's clock is ahead of where the assignment comes from.
@@ -179,6 +181,7 @@ impl<E: Engine> Driver<E> {
                 .adopted
                 .as_ref()
                 .is_some_and(|progress| progress.phase.is_some()),
+            may_have_built: assignment.adopted.is_some(),
             account: Ledger::default(),
             ahead,
             site,

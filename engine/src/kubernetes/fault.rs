@@ -39,6 +39,11 @@ pub(super) fn is_missing(error: &ClientError) -> bool {
     code(error) == Some(404)
 }
 
+/// Something of that name exists, and it is not the one that was meant.
+pub(super) fn is_another(error: &ClientError) -> bool {
+    code(error) == Some(409)
+}
+
 /// Something of that name exists already.
 pub(super) fn is_taken(error: &ClientError) -> bool {
     if let ClientError::Api(status) = error {

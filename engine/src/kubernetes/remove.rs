@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use futures_util::future::try_join;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, Preconditions};
 
 use super::{
     Kubernetes,
     again::again,
-    fault::{fault, is_missing},
+    fault::{fault, is_another, is_missing},
     labels, living,
     watch::Watch,
     within,
@@ -29,48 +29,86 @@ pub(super) async fn stop(engine: &Kubernetes, sandbox: SandboxRef) -> Result<(),
 /// Kills and removes the pod, and waits until the node has let go of it.
 pub(super) async fn destroy(engine: &Kubernetes, sandbox: SandboxRef) -> Result<(), Error> {
     let work = async {
-        let (existed, ()) = try_join(
+        let (ending, ()) = try_join(
             delete(engine, sandbox, &DeleteParams::default().grace_period(1)),
             delete_secret(engine, sandbox),
         )
         .await?;
-        if existed {
-            gone(engine, sandbox).await?;
-        }
-        Ok(())
+        gone(engine, sandbox, ending).await
     };
     let done = within("destroy", DESTROY, Box::pin(work)).await;
     engine.ways.forget(sandbox.sandbox);
+    if done.is_ok() {
+        engine.made.forget(sandbox.sandbox);
+    }
     done
 }
 
-/// Whether there was one of ours. Its uid is named: another one of that name is not touched.
-async fn delete(engine: &Kubernetes, sandbox: SandboxRef, how: &DeleteParams) -> Result<bool, Error> {
-    let Some(pod) = living::own_pod(engine, sandbox).await? else {
-        return Ok(false);
+/// How far a pod is on its way out.
+enum Ending {
+    /// There is none of ours.
+    Gone,
+    /// A node has to let go of it first. The pod as it is now.
+    Going(Box<Pod>),
+    /// The API server did not say.
+    Unknown,
+}
+
+/// Its uid is named: another one of that name is not touched.
+async fn delete(engine: &Kubernetes, sandbox: SandboxRef, how: &DeleteParams) -> Result<Ending, Error> {
+    let uid = match engine.made.get(sandbox.sandbox) {
+        Some(known) => Some(known.uid),
+        None => match living::own_pod(engine, sandbox).await? {
+            Some(pod) => pod.metadata.uid,
+            None => return Ok(Ending::Gone),
+        },
     };
     let how = DeleteParams {
         preconditions: Some(Preconditions {
-            uid: pod.metadata.uid,
+            uid,
             ..Preconditions::default()
         }),
         ..how.clone()
     };
     let name = labels::name(sandbox.sandbox);
     match again(|| engine.pods.delete(&name, &how)).await {
-        Err(error) if is_missing(&error) => Ok(false),
+        Err(error) if is_missing(&error) || is_another(&error) => Ok(Ending::Gone),
         Err(error) => Err(fault("delete the pod", &error)),
-        Ok(_) => Ok(true),
+        Ok(answer) => Ok(match answer.left().filter(waits_for_node) {
+            Some(pod) => Ending::Going(Box::new(pod)),
+            None => Ending::Unknown,
+        }),
     }
 }
 
-async fn gone(engine: &Kubernetes, sandbox: SandboxRef) -> Result<(), Error> {
-    let mut watch = Watch::new(engine.pods.clone(), labels::name(sandbox.sandbox));
+/// Only then something follows that a watch from here can tell.
+fn waits_for_node(pod: &Pod) -> bool {
+    let metadata = &pod.metadata;
+    metadata.deletion_timestamp.is_some()
+        && metadata
+            .deletion_grace_period_seconds
+            .is_some_and(|wait| wait > 0)
+}
+
+async fn gone(engine: &Kubernetes, sandbox: SandboxRef, ending: Ending) -> Result<(), Error> {
+    let (pods, name) = (engine.pods.clone(), labels::name(sandbox.sandbox));
+    let mut watch = match ending {
+        Ending::Gone => return Ok(()),
+        Ending::Going(pod) => Watch::after(pods, name, *pod),
+        Ending::Unknown => Watch::new(pods, name),
+    };
     while watch.next().await?.is_some() {}
     Ok(())
 }
 
 async fn delete_secret(engine: &Kubernetes, sandbox: SandboxRef) -> Result<(), Error> {
+    if engine
+        .made
+        .get(sandbox.sandbox)
+        .is_some_and(|known| !known.has_files)
+    {
+        return Ok(());
+    }
     let name = labels::name(sandbox.sandbox);
     let found: Option<Secret> = again(|| engine.secrets.get_opt(&name))
         .await

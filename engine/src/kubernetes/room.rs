@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join;
 use k8s_openapi::{
-    api::core::v1::{ResourceQuota, ResourceRequirements},
+    api::core::v1::{Pod, ResourceQuota, ResourceRequirements},
     apimachinery::pkg::api::resource::Quantity,
 };
-use kube::{Api, api::ListParams};
+use kube::{Api, api::PartialObjectMeta, runtime::watcher};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::Instant,
@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     Kubernetes,
-    fault::{code, fault},
+    kept::{Kept, Trouble},
     labels, pod,
     quantity::thousandths,
 };
@@ -46,23 +46,41 @@ impl Queue {
     }
 }
 
+/// What stands in the way of one more sandbox: pods of ours that wait for a node, and quotas.
+pub(super) struct Crowd {
+    waiting: Kept<PartialObjectMeta<Pod>>,
+    quotas: Kept<ResourceQuota>,
+}
+
+impl Crowd {
+    /// Follows both from here on.
+    fn of(engine: &Kubernetes) -> Self {
+        let waiting = watcher::Config::default()
+            .labels(&labels::selector(&engine.owner))
+            .fields("spec.nodeName=,status.phase=Pending");
+        let pods = Api::<PartialObjectMeta<Pod>>::namespaced(engine.client.clone(), &engine.namespace);
+        let quotas = Api::<ResourceQuota>::namespaced(engine.client.clone(), &engine.namespace);
+        Self {
+            waiting: Kept::by(watcher(pods, waiting)),
+            quotas: Kept::by(watcher(quotas, watcher::Config::default())),
+        }
+    }
+}
+
 /// How many more sandboxes of that size may be asked for now.
 pub(super) async fn room(engine: &Kubernetes, slot: &Resources) -> Result<u32, Error> {
-    let quotas: Api<ResourceQuota> = Api::namespaced(engine.client.clone(), &engine.namespace);
-    let waiting = ListParams::default()
-        .labels(&labels::selector(&engine.owner))
-        .fields("spec.nodeName=,status.phase=Pending");
-    let everything = ListParams::default();
-    let (waiting, quotas) = join(engine.pods.list_metadata(&waiting), quotas.list(&everything)).await;
-    let away = |error: &kube::Error| fault("look for room", error);
-    let waiting = waiting.map_err(|error| away(&error))?;
-    let quotas = match quotas {
-        Ok(quotas) => quotas.items,
-        // The rights of an older installation. A quota then speaks when a pod is made.
-        Err(error) if code(&error) == Some(403) => Vec::new(),
-        Err(error) => return Err(away(&error)),
+    let crowd = engine.crowd.get_or_init(|| Crowd::of(engine));
+    let away = |trouble: Trouble| Error::Unavailable {
+        operation: "look for room",
+        message: trouble.message,
     };
-    let waiting = u32::try_from(waiting.items.len()).unwrap_or(u32::MAX);
+    let (waiting, quotas) = join(crowd.waiting.all(), crowd.quotas.all()).await;
+    let waiting = u32::try_from(waiting.map_err(away)?.len()).unwrap_or(u32::MAX);
+    let quotas = match quotas {
+        // The rights of an older installation. A quota then speaks when a pod is made.
+        Err(trouble) if trouble.code == Some(403) => Vec::new(),
+        quotas => quotas.map_err(away)?,
+    };
     let needs = pod::needs(slot, &engine.options);
     let left = quotas.iter().map(|quota| left_by(quota, &needs));
     Ok(left

@@ -13,7 +13,7 @@ use super::{
     events,
     fault::{fault, is_missing, is_taken},
     files,
-    image::{Facts, Found},
+    image::Found,
     labels::{self, Identity},
     living,
     pod::Plan,
@@ -27,18 +27,16 @@ use crate::{Error, Sandbox, SandboxSpec};
 pub(super) async fn sandbox(engine: &Kubernetes, spec: &SandboxSpec) -> Result<Sandbox, Error> {
     let deadline = Instant::now() + spec.start_timeout;
     let place = engine.queue.enter(deadline).await?;
-    let facts = match living::pod(engine, spec.sandbox).await? {
-        Some(pod) if labels::is_ours(&engine.owner, &pod.metadata) => living::facts(&pod),
-        Some(_) => return Err(foreign(spec)),
-        None => self::place(engine, spec).await?,
-    };
-    let ip = Box::pin(rise(engine, spec, deadline, place)).await?;
+    let pod = Box::pin(self::place(engine, spec)).await?;
+    let facts = living::facts(&pod);
+    let ip = Box::pin(rise(engine, spec, pod, deadline, place)).await?;
     let addresses = engine.ways.addresses(&engine.pods, spec.sandbox, ip).await?;
     Ok(living::sandbox(living::reference(spec.sandbox), addresses, facts))
 }
 
-/// Makes Secret and pod. The pod's start waits for the Secret, so that comes first.
-async fn place(engine: &Kubernetes, spec: &SandboxSpec) -> Result<Facts, Error> {
+/// Makes Secret and pod, or meets the pod that an earlier try has made. The pod's start waits for the Secret, so that
+/// comes first.
+async fn place(engine: &Kubernetes, spec: &SandboxSpec) -> Result<Pod, Error> {
     let identity = Identity {
         sandbox: spec.sandbox,
         run: spec.run,
@@ -83,12 +81,20 @@ async fn place(engine: &Kubernetes, spec: &SandboxSpec) -> Result<Facts, Error> 
     }
     let pod = plan.pod();
     match again(|| engine.pods.create(&how, &pod)).await {
-        Err(error) if is_taken(&error) => Ok(facts),
-        Err(error) => {
-            forget_secret(engine, spec).await?;
-            Err(fault("create the pod", &error))
+        Ok(pod) => {
+            if let Some(uid) = pod.metadata.uid.clone() {
+                engine.made.add(spec.sandbox, uid);
+            }
+            Ok(pod)
         }
-        Ok(_) => Ok(facts),
+        // Also one that a full quota would refuse may be there.
+        Err(error) => match living::pod(engine, spec.sandbox).await? {
+            Some(pod) if labels::is_ours(&engine.owner, &pod.metadata) => Ok(pod),
+            found => {
+                forget_secret(engine, spec).await?;
+                Err(found.map_or_else(|| fault("create the pod", &error), |_| foreign(spec)))
+            }
+        },
     }
 }
 
@@ -96,11 +102,12 @@ async fn place(engine: &Kubernetes, spec: &SandboxSpec) -> Result<Facts, Error> 
 async fn rise(
     engine: &Kubernetes,
     spec: &SandboxSpec,
+    pod: Pod,
     deadline: Instant,
     place: SemaphorePermit<'_>,
 ) -> Result<IpAddr, Error> {
     let mut place = Some(place);
-    let mut watch = Watch::new(engine.pods.clone(), labels::name(spec.sandbox));
+    let mut watch = Watch::after(engine.pods.clone(), labels::name(spec.sandbox), pod);
     let mut seen = Progress::default();
     loop {
         let next = tokio::select! {
@@ -199,9 +206,10 @@ async fn forget_secret(engine: &Kubernetes, spec: &SandboxSpec) -> Result<(), Er
     let name = labels::name(spec.sandbox);
     let how = DeleteParams::default();
     match again(|| engine.secrets.delete(&name, &how)).await {
-        Err(error) if !is_missing(&error) => Err(fault("delete the Secret", &error)),
-        _ => Ok(()),
+        Err(error) if !is_missing(&error) => return Err(fault("delete the Secret", &error)),
+        _ => engine.made.has_lost_files(spec.sandbox),
     }
+    Ok(())
 }
 
 fn foreign(spec: &SandboxSpec) -> Error {

@@ -21,6 +21,8 @@ type Events = BoxStream<'static, Result<WatchEvent<Pod>, kube::Error>>;
 pub(super) struct Watch {
     pods: Api<Pod>,
     name: String,
+    /// The state that is known already, until it is told.
+    known: Option<Box<Pod>>,
     events: Option<Events>,
 }
 
@@ -29,7 +31,16 @@ impl Watch {
         Self {
             pods,
             name,
+            known: None,
             events: None,
+        }
+    }
+
+    /// The same from a state that the API server has just told.
+    pub(super) fn after(pods: Api<Pod>, name: String, known: Pod) -> Self {
+        Self {
+            known: Some(Box::new(known)),
+            ..Self::new(pods, name)
         }
     }
 
@@ -53,7 +64,10 @@ impl Watch {
     }
 
     async fn begin(&mut self) -> Result<Option<Pod>, Error> {
-        let found = again(|| self.pods.get_opt(&self.name)).await;
+        let found = match self.known.take() {
+            Some(pod) => Ok(Some(*pod)),
+            None => again(|| self.pods.get_opt(&self.name)).await,
+        };
         let Some(pod) = found.map_err(|error| fault("watch the pod", &error))? else {
             return Ok(None);
         };

@@ -98,6 +98,7 @@ impl<E: Engine> Driver<E> {
         for base in assay_engine::bases(&spec).await {
             self.allowed(&base)?;
         }
+        self.may_have_built = true;
         let outcome = self.build_logged(&spec).await?;
         let image = match &outcome {
             BuildOutcome::Built { image, .. } => Some(image.clone()),

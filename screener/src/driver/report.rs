@@ -122,7 +122,8 @@ impl<E: Engine> Driver<E> {
         let verifiers = (0..u32::try_from(steps).unwrap_or(0))
             .filter(separate)
             .map(Place::Verifier);
-        for place in [Place::Main, Place::Build].into_iter().chain(verifiers) {
+        let build = self.may_have_built.then_some(Place::Build);
+        for place in [Place::Main].into_iter().chain(build).chain(verifiers) {
             let name = SandboxRef {
                 sandbox: derive::sandbox(self.assignment.attempt, place),
             };

@@ -14,6 +14,7 @@ fn a_screener_may_do_what_it_has_to_and_nothing_else() {
         ("create", "secrets", sandboxes),
         ("delete", "secrets", sandboxes),
         ("list", "events", sandboxes),
+        ("watch", "resourcequotas", sandboxes),
         ("create", "jobs.batch", builds),
         ("watch", "jobs.batch", builds),
         ("patch", "jobs.batch", builds),
