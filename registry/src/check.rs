@@ -7,10 +7,7 @@ use std::{fs, io, io::Read as _, path::Path};
 
 use assay_core::digest::{Digest, Hasher};
 
-use crate::layout::{Descriptor, Image, Layout, Manifest, architecture, read_plain};
-
-/// A manifest or configuration of more bytes is none.
-const MOST_JSON: u64 = 4 << 20;
+use crate::layout::{Descriptor, Image, Layout, MOST_JSON, Manifest, architecture, read_plain};
 
 /// What an image may not exceed.
 #[derive(Debug, Clone, Copy)]

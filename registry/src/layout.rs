@@ -13,6 +13,8 @@ pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The annotation by which an image of a layout is named.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// A manifest or configuration of more bytes is none.
+pub(crate) const MOST_JSON: u64 = 4 << 20;
 
 /// What names some content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +153,17 @@ impl Layout {
             "manifests": named.collect::<Vec<_>>(),
         });
         fs::write(self.index(), index.to_string())
+    }
+
+    /// The images that the index names.
+    pub fn images(&self) -> io::Result<Vec<(String, Descriptor)>> {
+        let index: Manifest = serde_json::from_slice(&read_plain(&self.index(), MOST_JSON)?)?;
+        let name = |image: &Descriptor| {
+            let name = image.annotations.as_ref()?.get(REF_NAME)?.as_str()?;
+            Some(name.to_owned())
+        };
+        let images = index.manifests.into_iter();
+        Ok(images.filter_map(|image| Some((name(&image)?, image))).collect())
     }
 }
 

@@ -10,6 +10,7 @@ mod exchange;
 mod layout;
 mod login;
 mod reference;
+mod shelf;
 mod transfer;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub use self::{
     layout::{Descriptor, INDEX, Image, ImageConfig, Layout, Manifest, Platform, architecture},
     login::{Unreadable, logins},
     reference::Reference,
+    shelf::Shelf,
 };
 
 /// Where images are looked up, and as whom.

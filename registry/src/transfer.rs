@@ -15,11 +15,13 @@ const OCTETS: &str = "application/octet-stream";
 const REDIRECTS: usize = 4;
 
 impl Repository<'_> {
-    /// Brings the image of our platform into the layout. Answers its manifest's descriptor.
+    /// Brings the image of our platform into the layout. Answers its manifest's descriptor. An index on the way to it is
+    /// kept too: the image may be asked for by the index's digest.
     pub async fn pull(&self, layout: &Layout, caps: Caps) -> Result<Descriptor, Error> {
         let (mut digest, mut bytes) = self.manifest(&self.reference.version).await?;
         let mut manifest: Manifest = read(&bytes)?;
         if let Some(own) = own_platform(&manifest.manifests) {
+            keep(layout, &digest, &bytes).await?;
             (digest, bytes) = self.manifest(&own.digest).await?;
             manifest = read(&bytes)?;
         }
@@ -33,10 +35,7 @@ impl Repository<'_> {
             })?;
             self.pull_blob(layout, blob).await?;
         }
-        let path = layout.blob(&digest);
-        tokio::fs::write(&path, &bytes)
-            .await
-            .map_err(Error::file(&path))?;
+        keep(layout, &digest, &bytes).await?;
         Ok(Descriptor {
             media_type: manifest.kind("").to_owned(),
             digest: digest.to_string(),
@@ -136,6 +135,11 @@ impl Repository<'_> {
         let url = format!("{place}{joint}digest={digest}");
         self.judge(&self.call(Method::PUT, &url, body, size).await?)
     }
+}
+
+async fn keep(layout: &Layout, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
+    let path = layout.blob(digest);
+    tokio::fs::write(&path, bytes).await.map_err(Error::file(&path))
 }
 
 /// The few manifest types that we send.
