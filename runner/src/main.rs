@@ -10,7 +10,6 @@ mod answer;
 mod cgroup;
 mod exec;
 mod files;
-mod filter;
 mod http;
 mod isolation;
 mod kill;

@@ -20,7 +20,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{filter, sys, user};
+use crate::{sys, user};
 
 /// What a child is to become. Travels through an anonymous file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ enum Error {
     #[error("cannot give up rights: {0}")]
     Rights(#[from] caps::errors::CapsError),
     #[error(transparent)]
-    Filter(#[from] filter::Error),
+    Filter(#[from] assay_confine::Error),
     #[error("cannot change to {0}: {1}")]
     Directory(String, Errno),
     #[error("cannot run {0}: {1}")]
@@ -118,7 +118,7 @@ fn attempt(inherited: Inherited) -> Result<(), Error> {
     } else {
         call("set no_new_privs", prctl::set_no_new_privs())?;
     }
-    for program in filter::programs(namespace.is_none())? {
+    for program in assay_confine::programs(namespace.is_none())? {
         call("load the filter", sys::load_filter(&program))?;
     }
     drop(namespace);
@@ -163,15 +163,7 @@ fn prepare_process() -> Result<(), Error> {
 }
 
 fn limit_rights() -> Result<(), Error> {
-    let known: u8 = fs::read_to_string("/proc/sys/kernel/cap_last_cap")
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(u8::MAX);
-    for capability in caps::all() {
-        if capability.index() <= known && !KEPT.contains(&capability) {
-            caps::drop(None, CapSet::Bounding, capability)?;
-        }
-    }
+    assay_confine::bound(KEPT)?;
     let held = caps::read(None, CapSet::Permitted)?;
     let kept = held
         .into_iter()

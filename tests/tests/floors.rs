@@ -11,6 +11,7 @@ use serde_json::Value;
 /// The floor of each package; a package imports from lower floors only.
 const FLOORS: &[(&str, u8)] = &[
     ("assay-core", 0),
+    ("assay-confine", 1),
     ("assay-registry", 1),
     ("assay-runtime", 2),
     ("assay-engine", 2),

@@ -1,4 +1,4 @@
-//! The seccomp filter of the workload: what a container runtime refuses by default, and what would let a process
+//! The seccomp filter: what a container runtime refuses by default, and what would let a process
 //! around the packet rules or the user namespace.
 //!
 //! Three small programs, loaded one after the other; the strictest answer holds. Calls of a foreign ABI kill the
@@ -6,16 +6,15 @@
 
 use std::collections::BTreeMap;
 
+use assay_core::egress::PROXY_UID;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch, sock_filter,
 };
 
-use crate::isolation::PROXY_ID;
-
 /// A filter could not be compiled: a mistake in this module, or an architecture without a table.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// From the compiler.
     #[error("cannot compile the filter: {0}")]
     Compile(#[from] seccompiler::BackendError),
@@ -101,7 +100,7 @@ const NEW_NAMESPACES: i32 = libc::CLONE_NEWUSER
 
 /// The filter's programs in the order in which they are to be loaded. `refuse_proxy_id` also refuses to become the
 /// proxy's user, for where no user namespace does.
-pub(crate) fn programs(refuse_proxy_id: bool) -> Result<Vec<BpfProgram>, Error> {
+pub fn programs(refuse_proxy_id: bool) -> Result<Vec<BpfProgram>, Error> {
     let permission = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let unknown = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     let mut refused = refused()?;
@@ -171,7 +170,7 @@ fn proxy_id() -> Result<Rules, Error> {
     for (call, positions) in arguments {
         let mut any = Vec::new();
         for position in positions {
-            any.push(rule(&[(*position, SeccompCmpOp::Eq, u64::from(PROXY_ID))])?);
+            any.push(rule(&[(*position, SeccompCmpOp::Eq, u64::from(PROXY_UID))])?);
         }
         rules.insert(call, any);
     }
