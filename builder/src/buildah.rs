@@ -2,29 +2,18 @@
 //!
 //! It gets the base images from a layout and leaves the result in one: it never speaks to a registry.
 
-use std::{path::Path, process::Command};
+use std::{fs, io, path::Path, process::Command};
 
 use assay_core::control::build::{RunPlan, path};
 use assay_registry::Reference;
 
 use crate::{
+    failure::{Failure, Fault, Purpose},
     fetch,
     steps::{Stop, read, run},
 };
 
 const RESULT: &str = "assay-result";
-
-/// What one command of the builder is for: whose fault it is when it fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Purpose {
-    /// Base images into the builder's storage.
-    Import,
-    /// The Dockerfile.
-    Build,
-    /// The result into the layout.
-    Export,
-}
 
 /// Words by which the last line of a failed build says that the machine failed. All else is the Dockerfile's.
 const OWN_FAULTS: [&str; 5] = [
@@ -37,6 +26,7 @@ const OWN_FAULTS: [&str; 5] = [
 
 /// Does everything, in order.
 pub(crate) fn make(plan: &RunPlan) -> Result<(), Stop> {
+    prepare()?;
     for (number, name) in plan.bases.iter().enumerate() {
         let layout = format!("oci:{}:{}", path::BASES, fetch::name(number));
         let id = read(Purpose::Import, buildah(&["pull", "--quiet", &layout]))?;
@@ -45,6 +35,14 @@ pub(crate) fn make(plan: &RunPlan) -> Result<(), Stop> {
     run(Purpose::Build, build(plan))?;
     let layout = format!("oci:{}:{RESULT}", path::LAYOUT);
     run(Purpose::Export, buildah(&["push", "--quiet", RESULT, &layout]))
+}
+
+/// Folders that it wants to find, and what it reads in place of its host's settings.
+fn prepare() -> io::Result<()> {
+    for folder in ["home", "tmp"] {
+        fs::create_dir_all(own(folder))?;
+    }
+    fs::write(own("registries.conf"), REGISTRIES)
 }
 
 /// A base image's name as the builder looks it up. What is named by digest is found by that, under any tag.
@@ -82,21 +80,52 @@ fn build(plan: &RunPlan) -> Command {
     command
 }
 
-/// Its storage is the pod's own, and it takes nothing from anywhere else.
+/// Its storage is the pod's own, it takes nothing from anywhere else, and it believes that its user namespace is made.
 fn buildah(words: &[&str]) -> Command {
     let mut command = Command::new("buildah");
     command
-        .args(["--root", &format!("{}/root", path::STORAGE)])
-        .args(["--runroot", &format!("{}/run", path::STORAGE)])
-        .args(words);
+        .args(["--root", &own("root")])
+        .args(["--runroot", &own("run")])
+        .args(words)
+        .env("HOME", own("home"))
+        .env("TMPDIR", own("tmp"))
+        .env("XDG_RUNTIME_DIR", own("tmp"))
+        .env("CONTAINERS_REGISTRIES_CONF", own("registries.conf"))
+        .env("_CONTAINERS_USERNS_CONFIGURED", "done")
+        .env("_CONTAINERS_ROOTLESS_UID", "0")
+        .env("_CONTAINERS_ROOTLESS_GID", "0");
     command
 }
 
+fn own(name: &str) -> String {
+    format!("{}/{name}", path::STORAGE)
+}
+
+/// Whose fault a failure is. A kill for memory that a build survived was the Dockerfile's own affair.
+pub(crate) fn fault(failure: &Failure<'_>) -> Fault {
+    let last = failure.log.last();
+    if failure.oom && (failure.is_kill() || says_killed(last)) {
+        Fault::Memory
+    } else if failure.purpose == Purpose::Build && !is_own_fault(last) {
+        Fault::Task
+    } else {
+        Fault::Platform
+    }
+}
+
+/// It passes on how a step ended: 137 is a kill, and so it says.
+fn says_killed(last_line: &str) -> bool {
+    last_line.contains("killed") || last_line.contains("exit status 137")
+}
+
 /// Does the last line of a failed build speak of the machine?
-pub(crate) fn is_own_fault(last_line: &str) -> bool {
+fn is_own_fault(last_line: &str) -> bool {
     let line = last_line.to_lowercase();
     OWN_FAULTS.iter().any(|words| line.contains(words))
 }
+
+/// A name without a host is Docker Hub's, as everywhere else here.
+const REGISTRIES: &str = "unqualified-search-registries = [\"docker.io\"]\nshort-name-mode = \"disabled\"\n";
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,9 @@
 
 mod buildah;
 mod cgroup;
+mod failure;
 mod fetch;
+mod kaniko;
 mod loopback;
 mod proxy;
 mod push;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use assay_core::{
-    control::build::{RunPlan, Verdict},
+    control::build::{RunPlan, Tool, Verdict},
     egress::PROXY_UID,
 };
 use nix::{
@@ -25,8 +25,9 @@ use nix::{
 };
 
 use crate::{
-    buildah::{self, Purpose},
-    cgroup, platform, proxy,
+    buildah, cgroup,
+    failure::{Failure, Fault},
+    kaniko, platform, proxy,
     steps::Word,
     tail::Tail,
 };
@@ -48,7 +49,7 @@ fn work(text: &str) -> io::Result<Verdict> {
     }
     let end = Instant::now() + Duration::from_millis(plan.limit_ms);
     let kills = cgroup::oom_kills();
-    let mut steps = Command::new("/proc/self/exe")
+    let mut steps = without_cluster(Command::new("/proc/self/exe"))
         .args(["steps", text])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -66,31 +67,48 @@ fn work(text: &str) -> io::Result<Verdict> {
     }
     Ok(match word {
         None => Verdict::TimedOut,
-        Some(word) => judge(&word, oom, &tail),
+        Some(word) => judge(plan.tool, &word, oom, &tail),
     })
 }
 
-/// What the end means. A kill for memory that the build survived was the Dockerfile's own affair.
-fn judge(word: &Word, oom: bool, tail: &Tail) -> Verdict {
+/// Where the cluster's API is, which kubelet tells every container, is no business of a step.
+fn without_cluster(mut command: Command) -> Command {
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"KUBERNETES_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// What the end means.
+fn judge(tool: Tool, word: &Word, oom: bool, log: &Tail) -> Verdict {
     match word {
         Word::Built => Verdict::Done,
-        Word::Failed { killed, .. } if oom && (*killed || says_killed(tail.last())) => Verdict::OutOfMemory,
-        Word::Failed {
-            purpose: Purpose::Build,
-            ..
-        } if !buildah::is_own_fault(tail.last()) => Verdict::Task { reason: tail.text() },
-        Word::Failed { purpose, .. } => {
-            platform(&format!("the builder failed ({purpose:?}): {}", tail.last()))
+        &Word::Failed { purpose, code } => {
+            let failure = Failure {
+                purpose,
+                code,
+                oom,
+                log,
+            };
+            let (fault, reason, last) = match tool {
+                Tool::Buildah => (buildah::fault(&failure), log.text(), log.last()),
+                Tool::Kaniko => {
+                    let last = kaniko::last_word(log).unwrap_or("it said nothing");
+                    (kaniko::fault(&failure), kaniko::reason(log), last)
+                }
+            };
+            match fault {
+                Fault::Task => Verdict::Task { reason },
+                Fault::Memory => Verdict::OutOfMemory,
+                Fault::Platform => platform(&format!("the builder failed ({purpose:?}): {last}")),
+            }
         }
         Word::Unshared if oom => Verdict::OutOfMemory,
         Word::Unshared => platform(&"the builder ended without a word"),
-        Word::Broken(message) => platform(&format!("the builder cannot start here: {message}")),
+        Word::Broken(message) => platform(&format!("the builder cannot work here: {message}")),
     }
-}
-
-/// A builder passes on how a step ended: 137 is a kill, and so it says.
-fn says_killed(last_line: &str) -> bool {
-    last_line.contains("killed") || last_line.contains("exit status 137")
 }
 
 /// Gives the namespaces their maps and hears the end; `None` when time is over.
@@ -192,6 +210,7 @@ fn kill_everybody() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Purpose;
 
     fn tail(text: &str) -> Tail {
         let mut tail = Tail::default();
@@ -199,8 +218,9 @@ mod tests {
         tail
     }
 
-    fn failed(purpose: Purpose, killed: bool) -> Word {
-        Word::Failed { purpose, killed }
+    fn failed(purpose: Purpose, code: i32) -> Word {
+        let code = Some(code);
+        Word::Failed { purpose, code }
     }
 
     #[test]
@@ -217,25 +237,26 @@ mod tests {
     #[test]
     fn whose_fault_it_was_is_told_by_command_memory_and_last_line() {
         let log = tail("STEP 2/2: RUN exit 7\nerror building at STEP: exit status 7\n");
-        let judged = |word: &Word, oom| judge(word, oom, &log);
+        let judged = |word: &Word, oom| judge(Tool::Buildah, word, oom, &log);
         assert_eq!(judged(&Word::Built, true), Verdict::Done);
-        let Verdict::Task { reason } = judged(&failed(Purpose::Build, false), false) else {
+        let Verdict::Task { reason } = judged(&failed(Purpose::Build, 125), false) else {
             panic!("not the task's");
         };
         assert!(reason.starts_with("STEP 2/2"), "{reason}");
-        assert_eq!(judged(&failed(Purpose::Build, true), true), Verdict::OutOfMemory);
+        assert_eq!(judged(&failed(Purpose::Build, 137), true), Verdict::OutOfMemory);
         assert!(matches!(
-            judged(&failed(Purpose::Build, true), false),
+            judged(&failed(Purpose::Build, 137), false),
             Verdict::Task { .. }
         ));
         for purpose in [Purpose::Import, Purpose::Export] {
             assert!(matches!(
-                judged(&failed(purpose, false), false),
+                judged(&failed(purpose, 125), false),
                 Verdict::Platform { .. }
             ));
         }
         let full = judge(
-            &failed(Purpose::Build, false),
+            Tool::Buildah,
+            &failed(Purpose::Build, 125),
             false,
             &tail("Error: write /x: no space left on device\n"),
         );

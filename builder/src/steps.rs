@@ -6,20 +6,17 @@
 //! Standard output speaks to `run`, one JSON value per line; everything else goes to standard error.
 
 use std::{
-    fs, io,
+    io,
     io::{BufRead as _, Write as _},
-    os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
+    os::fd::AsFd as _,
     process::{Command, ExitCode, ExitStatus, Stdio},
 };
 
-use assay_core::control::build::{RunPlan, Tool, path};
+use assay_core::control::build::{RunPlan, Tool};
 use nix::sched::{CloneFlags, unshare};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    buildah::{self, Purpose},
-    loopback,
-};
+use crate::{buildah, failure::Purpose, kaniko, loopback};
 
 /// What `run` hears.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +30,8 @@ pub(crate) enum Word {
     Failed {
         /// What it was for.
         purpose: Purpose,
-        /// It was killed, or said so of a step.
-        killed: bool,
+        /// Its exit code; none where a signal ended it.
+        code: Option<i32>,
     },
     /// The commands could not be started.
     Broken(String),
@@ -44,7 +41,7 @@ pub(crate) enum Word {
 #[derive(Debug)]
 pub(crate) enum Stop {
     /// One failed.
-    Failed { purpose: Purpose, killed: bool },
+    Failed { purpose: Purpose, code: Option<i32> },
     /// One could not be started.
     Io(io::Error),
 }
@@ -78,16 +75,13 @@ fn work(plan: &str) -> io::Result<Word> {
     if !plan.network {
         loopback::up()?;
     }
-    for folder in ["home", "tmp"] {
-        fs::create_dir_all(format!("{}/{folder}", path::STORAGE))?;
-    }
-    fs::write(registries(), REGISTRIES)?;
     let made = match plan.tool {
         Tool::Buildah => buildah::make(&plan),
+        Tool::Kaniko => kaniko::make(&plan),
     };
     match made {
         Ok(()) => Ok(Word::Built),
-        Err(Stop::Failed { purpose, killed }) => Ok(Word::Failed { purpose, killed }),
+        Err(Stop::Failed { purpose, code }) => Ok(Word::Failed { purpose, code }),
         Err(Stop::Io(error)) => Err(error),
     }
 }
@@ -109,30 +103,17 @@ fn judge(purpose: Purpose, status: ExitStatus) -> Result<(), Stop> {
     if status.success() {
         return Ok(());
     }
-    let killed = status.signal().is_some() || status.code() == Some(KILLED);
-    Err(Stop::Failed { purpose, killed })
+    Err(Stop::Failed {
+        purpose,
+        code: status.code(),
+    })
 }
 
-/// Its streams, and an environment in which it believes what we have prepared.
+/// Everything that it says goes into the log.
 fn settle(mut command: Command) -> io::Result<Command> {
     let log = || io::stderr().as_fd().try_clone_to_owned().map(Stdio::from);
-    let own = |folder: &str| format!("{}/{folder}", path::STORAGE);
-    command
-        .stdin(Stdio::null())
-        .stdout(log()?)
-        .stderr(log()?)
-        .env("HOME", own("home"))
-        .env("TMPDIR", own("tmp"))
-        .env("XDG_RUNTIME_DIR", own("tmp"))
-        .env("CONTAINERS_REGISTRIES_CONF", registries())
-        .env("_CONTAINERS_USERNS_CONFIGURED", "done")
-        .env("_CONTAINERS_ROOTLESS_UID", "0")
-        .env("_CONTAINERS_ROOTLESS_GID", "0");
+    command.stdin(Stdio::null()).stdout(log()?).stderr(log()?);
     Ok(command)
-}
-
-fn registries() -> String {
-    format!("{}/registries.conf", path::STORAGE)
 }
 
 fn say(word: &Word) -> io::Result<()> {
@@ -140,8 +121,3 @@ fn say(word: &Word) -> io::Result<()> {
     writeln!(out, "{}", serde_json::to_string(word)?)?;
     out.flush()
 }
-
-/// 128 + SIGKILL, as shells and builders pass it on.
-const KILLED: i32 = 137;
-/// A name without a host is Docker Hub's, as everywhere else here.
-const REGISTRIES: &str = "unqualified-search-registries = [\"docker.io\"]\nshort-name-mode = \"disabled\"\n";

@@ -11,6 +11,7 @@ pub(crate) struct Tail {
     lines: VecDeque<String>,
     /// The last one goes on with the next piece.
     open: bool,
+    complaint: Option<String>,
 }
 
 impl Tail {
@@ -27,7 +28,28 @@ impl Tail {
             self.open = !line.ends_with(b"\n");
         }
         while self.lines.len() > LINES {
-            self.lines.pop_front();
+            self.forget_first();
+        }
+    }
+
+    /// The first line that begins as programs complain of their own arguments: a long text on their use follows it, by
+    /// which it is pushed out of the last lines.
+    pub(crate) fn complaint(&self) -> Option<&str> {
+        let mut here = self.lines.iter().filter(|line| complains(line));
+        self.complaint
+            .as_deref()
+            .or_else(|| here.next().map(String::as_str))
+    }
+
+    /// From the last line to the first, as far as they are kept.
+    pub(crate) fn backwards(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().rev().map(String::as_str)
+    }
+
+    fn forget_first(&mut self) {
+        let first = self.lines.pop_front().filter(|line| complains(line));
+        if self.complaint.is_none() {
+            self.complaint = first;
         }
     }
 
@@ -49,6 +71,10 @@ impl Tail {
     }
 }
 
+fn complains(line: &str) -> bool {
+    line.starts_with("Error: ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +92,18 @@ mod tests {
         tail.take(&vec![b'x'; 10 * BYTES]);
         tail.take(b"y");
         assert_eq!(tail.text().len(), BYTES);
+    }
+
+    #[test]
+    fn a_complaint_outlives_the_text_that_follows_it() {
+        let mut tail = Tail::default();
+        tail.take(b"one\nError: unknown flag: --x\nUsage:\n");
+        assert_eq!(tail.complaint(), Some("Error: unknown flag: --x"));
+        for number in 0..100 {
+            tail.take(format!("  --flag-{number}\nError: another\n").as_bytes());
+        }
+        assert_eq!(tail.complaint(), Some("Error: unknown flag: --x"));
+        assert_eq!(tail.backwards().next(), Some("Error: another"));
+        assert_eq!(Tail::default().complaint(), None);
     }
 }

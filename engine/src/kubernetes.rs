@@ -45,7 +45,7 @@ use tokio::sync::mpsc;
 pub use assay_registry::logins;
 
 pub use self::settings::{
-    Access, BeaconAt, Builds, Images, PodOptions, Reach, Registries, Settings, Toleration,
+    Access, BeaconAt, Builds, Images, PodOptions, Reach, Registries, Settings, Toleration, Tool,
 };
 use self::{
     fault::fault,

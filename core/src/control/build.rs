@@ -59,6 +59,8 @@ pub struct Base {
 pub enum Tool {
     /// Buildah, with chroot isolation.
     Buildah,
+    /// Kaniko's executor, whose root is the container's own.
+    Kaniko,
 }
 
 /// What `run` is told.

@@ -7,10 +7,11 @@ mod flight;
 mod follow;
 mod job;
 mod log;
+mod tool;
 mod verdict;
 
 use assay_core::{
-    control::build::{Base, Tool},
+    control::build::Base,
     digest::{Digest, hex},
 };
 use bytes::Bytes;
@@ -97,13 +98,12 @@ async fn order<'a>(
         name: format!("build-{}", tag(key)),
         secret: format!("build-{}-{}", tag(key), random()?),
         program: own(&builds.program).await?,
-        buildah: own(&builds.buildah).await?,
+        tool_image: own(&builds.tool_image).await?,
         init: own(&engine.images.init).await?,
         proxy: own(&engine.images.proxy).await?,
-        tool: Tool::Buildah,
         push_to: format!("{}:{}", builds.push_repository, tag(key)),
         bases,
-        memory_bytes: spec.memory_bytes.min(builds.most_memory_bytes),
+        memory_bytes: tool::memory(builds, spec.memory_bytes),
     })
 }
 

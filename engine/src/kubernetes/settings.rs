@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
+pub use assay_core::control::build::Tool;
 pub use assay_registry::Registries;
 pub use k8s_openapi::api::core::v1::Toleration;
 
@@ -37,8 +38,10 @@ pub struct Builds {
     pub namespace: String,
     /// Our image that fetches, watches and pushes.
     pub program: String,
-    /// The image that Buildah is in.
-    pub buildah: String,
+    /// Who makes images out of Dockerfiles.
+    pub tool: Tool,
+    /// The image that it is in.
+    pub tool_image: String,
     /// Where built images go, as nodes name it: `registry.example/assay/tasks`.
     pub repository: String,
     /// The same repository as builders reach it; large layers had better not go through a load balancer.

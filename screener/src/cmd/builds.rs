@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use assay_core::upstream::Secret;
-use assay_engine::kubernetes::Builds;
+use assay_engine::kubernetes::{Builds, Tool};
 
 /// For `--engine kubernetes` and tasks that bring a Dockerfile.
 #[derive(Debug, clap::Args)]
@@ -40,6 +40,15 @@ pub struct BuildArgs {
         requires = "image_repository"
     )]
     pub buildah_image: Option<String>,
+    /// The image that Kaniko's executor is in, by digest: Kaniko builds, and not Buildah.
+    #[arg(
+        long,
+        env = "ASSAY_KANIKO_IMAGE",
+        value_name = "IMAGE@DIGEST",
+        requires = "image_repository",
+        conflicts_with = "buildah_image"
+    )]
+    pub kaniko_image: Option<String>,
     /// A Secret of the builders' namespace (kubernetes.io/dockerconfigjson) that may push.
     #[arg(long, env = "ASSAY_PUSH_SECRET", value_name = "NAME")]
     pub push_secret: Option<String>,
@@ -64,19 +73,24 @@ impl BuildArgs {
     /// How images are built; `None` where no repository is named.
     ///
     /// # Errors
-    /// A repository is named, and an image is not.
+    /// A repository is named, and an image is not; or Kaniko's has no digest.
     pub fn settings(self) -> anyhow::Result<Option<Builds>> {
         let Some(repository) = self.image_repository else {
             return Ok(None);
+        };
+        let (tool, tool_image) = match (self.kaniko_image, self.buildah_image) {
+            (Some(image), _) if image.contains("@sha256:") => (Tool::Kaniko, image),
+            (Some(image), _) => bail!("--kaniko-image wants a digest (name@sha256:…), and {image} has none"),
+            (None, Some(image)) => (Tool::Buildah, image),
+            (None, None) => bail!("--image-repository needs --buildah-image or --kaniko-image"),
         };
         Ok(Some(Builds {
             namespace: self.build_namespace,
             program: self
                 .builder_image
                 .context("--image-repository needs --builder-image")?,
-            buildah: self
-                .buildah_image
-                .context("--image-repository needs --buildah-image")?,
+            tool,
+            tool_image,
             push_repository: self.push_repository.unwrap_or_else(|| repository.clone()),
             repository,
             push_secret: self.push_secret,
@@ -96,5 +110,38 @@ impl BuildArgs {
         };
         let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
         assay_engine::kubernetes::logins(&text).with_context(|| file.display().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        builds: BuildArgs,
+    }
+
+    fn read(more: &[&str]) -> Result<Option<Builds>, String> {
+        let words = ["x", "--image-repository=r.example/tasks", "--builder-image=b"];
+        let line = Line::try_parse_from(words.iter().chain(more)).map_err(|error| error.to_string())?;
+        line.builds.settings().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn one_builder_is_named_and_kaniko_by_its_digest() {
+        let buildah = read(&["--buildah-image=q"]).unwrap().unwrap();
+        assert_eq!((buildah.tool, buildah.tool_image.as_str()), (Tool::Buildah, "q"));
+        let kaniko = read(&["--kaniko-image=k@sha256:1"]).unwrap().unwrap();
+        assert_eq!(
+            (kaniko.tool, kaniko.tool_image.as_str()),
+            (Tool::Kaniko, "k@sha256:1")
+        );
+        assert!(read(&["--kaniko-image=k:v1"]).unwrap_err().contains("digest"));
+        assert!(read(&["--kaniko-image=k@sha256:1", "--buildah-image=q"]).is_err());
+        assert!(read(&[]).unwrap_err().contains("--kaniko-image"));
     }
 }

@@ -16,7 +16,9 @@ use assay_core::{
 };
 use assay_engine::{
     Archive, BuildNetwork, BuildOutcome, BuildProxy, Engine as _, Error, ImageSpec, SandboxRef,
-    kubernetes::{Access, BeaconAt, Builds, Images, Kubernetes, PodOptions, Reach, Registries, Settings},
+    kubernetes::{
+        Access, BeaconAt, Builds, Images, Kubernetes, PodOptions, Reach, Registries, Settings, Tool,
+    },
     trial,
 };
 use bytes::Bytes;
@@ -29,6 +31,15 @@ const BASE: &str = "debian:bookworm-slim";
 const NODE: &str = "10.250.0.1";
 /// What a step tries to find, reach and do. It fails where it succeeds.
 const PROBE: &str = include_str!("build/probe.py");
+
+/// Which builder the cluster was brought up with.
+fn tool() -> (Tool, &'static str) {
+    match std::env::var("ASSAY_TEST_BUILDER").as_deref() {
+        Ok("kaniko") => (Tool::Kaniko, "kaniko"),
+        Ok(other) => panic!("ASSAY_TEST_BUILDER is {other}; want kaniko, or nothing for Buildah"),
+        Err(_) => (Tool::Buildah, "buildah"),
+    }
+}
 
 /// An engine that builds.
 struct Stage {
@@ -45,6 +56,7 @@ impl Stage {
         let host = registry.trim_start_matches("http://").to_owned();
         let ours = |name: &str| format!("{host}/assay/{name}:test");
         let repository = format!("{host}/assay/tasks");
+        let (tool, tool_name) = tool();
         let settings = Settings {
             access: Access {
                 kubeconfig: Some(kubeconfig.into()),
@@ -73,7 +85,8 @@ impl Stage {
             builds: Some(Builds {
                 namespace: "assay-builds".to_owned(),
                 program: ours("builder"),
-                buildah: ours("buildah"),
+                tool,
+                tool_image: ours(tool_name),
                 push_repository: repository.clone(),
                 repository,
                 push_secret: None,
@@ -281,7 +294,10 @@ async fn what_is_missing_or_broken_outside_of_the_dockerfile_is_not_its_fault() 
 async fn a_step_finds_no_credential_no_token_and_nobody_to_talk_to() {
     let Some(stage) = Stage::set().await else { return };
     let (_, log) = stage
-        .built("FROM python:3.12-slim\nCOPY probe.py /\nRUN python3 /probe.py\n")
+        .built(&format!(
+            "FROM python:3.12-slim\nCOPY probe.py /\nRUN BUILDER={} python3 /probe.py\n",
+            tool().1
+        ))
         .await;
     assert!(log.contains("nothing found"), "{log}");
 }
@@ -363,6 +379,7 @@ async fn a_pod_of_a_build_reaches_registry_and_store_only() {
     let (spec, _folder) = stage.image(&format!("FROM {BASE}\nRUN sleep 30\n"));
     let probe = async {
         let pod = stage.pod_in("build").await;
+        stage.shell_in(&pod).await;
         for (host, port, open) in [
             (NODE, 5000, true),
             (NODE, 6443, false),
@@ -416,6 +433,20 @@ async fn a_pod_of_a_build_reaches_registry_and_store_only() {
 }
 
 impl Stage {
+    /// Kaniko's image has none, until the base is unpacked over it.
+    async fn shell_in(&self, pod: &str) {
+        let words = ["exec", pod, "-n", "assay-builds", "-c", "build", "--", "bash", "-c", "true"];
+        let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+        loop {
+            let output = self.admin.run(&words, None);
+            if output.status.success() {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "no shell in {pod}: {output:?}");
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// The pod of this installation whose container runs.
     async fn pod_in(&self, container: &str) -> String {
         let label = "--selector=assay.dev/role=build";

@@ -1,13 +1,12 @@
 //! What the Job of a build looks like, and the Secret that its first container reads. Pure.
 //!
-//! `fetch` (ours: presigned URL, credentials to pull) → `build` (Buildah: nothing of the kind) → `push` (ours: credentials
-//! to push). Where steps may reach something, packet rules and a proxy come between the first two, and `push` is let
+//! `fetch` (ours: presigned URL, credentials to pull) → `build` (nothing of the kind) → `push` (ours: credentials to push). Where steps may reach something, packet rules and a proxy come between the first two, and `push` is let
 //! through as the proxy's user is.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use assay_core::{
-    control::build::{Base, FetchOrder, PushOrder, RunPlan, Tool, path},
+    control::build::{Base, FetchOrder, PushOrder, path},
     egress::PROXY_UID,
 };
 use k8s_openapi::{
@@ -15,8 +14,8 @@ use k8s_openapi::{
     api::{
         batch::v1::{Job, JobSpec},
         core::v1::{
-            AppArmorProfile, Container, EmptyDirVolumeSource, KeyToPath, PodSpec, PodTemplateSpec, Secret,
-            SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+            Container, EmptyDirVolumeSource, KeyToPath, PodSpec, PodTemplateSpec, Secret, SecretVolumeSource,
+            SecurityContext, Volume,
         },
     },
     apimachinery::pkg::{
@@ -26,15 +25,17 @@ use k8s_openapi::{
 };
 use serde::Serialize;
 
-use super::super::{
-    PodOptions,
-    files::{self, AT_FILES, AT_PROXY},
-    labels::Owner,
-    pod::{
-        PROXY_STATE, amounts, container, init_container, mount, only, proxy_container, reference, seccomp,
-        strict,
+use super::{
+    super::{
+        PodOptions,
+        files::{self, AT_FILES, AT_PROXY},
+        labels::Owner,
+        pod::{
+            PROXY_STATE, amounts, container, init_container, mount, only, proxy_container, reference, strict,
+        },
+        settings::{Builds, Tool},
     },
-    settings::Builds,
+    tool,
 };
 use crate::{
     BuildNetwork, BuildProxy, Error, ImageSpec,
@@ -47,14 +48,11 @@ pub(super) const FETCH: &str = "fetch";
 pub(super) const BUILD: &str = "build";
 pub(super) const PUSH: &str = "push";
 
-/// What user namespaces with all identities need from whoever maps them: the one privilege of the builder. Whatever
-/// mounts and changes root does so inside of such a namespace.
-const BUILD_CAPABILITIES: [&str; 3] = ["SETFCAP", "SETGID", "SETUID"];
 /// Beside what a build may take: pulling our images, fetching, pushing, and a short wait for room.
 const SLACK: Duration = Duration::from_mins(10);
 /// How long a Job stays after its end: whoever asks in that time for the same image gets the same answer.
 const KEPT: Duration = Duration::from_mins(5);
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 /// Fetching and pushing stream; unpacking keeps a table of names.
 const OWN_MEMORY: u64 = 192 * MIB;
@@ -76,10 +74,9 @@ pub(super) struct Order<'a> {
     pub secret: String,
     /// By digest.
     pub program: String,
-    pub buildah: String,
+    pub tool_image: String,
     pub init: String,
     pub proxy: String,
-    pub tool: Tool,
     pub push_to: String,
     pub bases: Vec<Base>,
     pub memory_bytes: u64,
@@ -206,7 +203,7 @@ impl Order<'_> {
         Ok(all)
     }
 
-    fn network(&self) -> Option<&BuildProxy> {
+    pub(super) fn network(&self) -> Option<&BuildProxy> {
         match &self.spec.network {
             BuildNetwork::Through(proxy) => Some(proxy),
             BuildNetwork::None => None,
@@ -226,55 +223,8 @@ impl Order<'_> {
         Container {
             args: Some(vec!["fetch".to_owned()]),
             volume_mounts: Some(mounts),
-            ..self.own(FETCH)
+            ..self.own(FETCH, tool::fetcher(self.builds.tool))
         }
-    }
-
-    fn build(&self) -> Result<Container, Error> {
-        let spec = self.spec;
-        let plan = RunPlan {
-            tool: self.tool,
-            folder: spec.archive.folder.clone(),
-            dockerfile: spec.dockerfile.clone(),
-            args: spec.args.clone(),
-            bases: self.bases.iter().map(|base| base.name.clone()).collect(),
-            network: self.network().is_some(),
-            limit_ms: u64::try_from(spec.timeout.as_millis()).unwrap_or(u64::MAX),
-        };
-        let program = format!("{}/assay-builder", path::PROGRAM);
-        Ok(Container {
-            command: Some(vec![program, "run".to_owned(), json(&plan)?]),
-            security_context: Some(SecurityContext {
-                run_as_user: Some(0),
-                run_as_group: Some(0),
-                capabilities: Some(only(&BUILD_CAPABILITIES)),
-                // Making a user namespace and mounting in it is what runtimes' own filters refuse. The builder filters
-                // the steps itself.
-                seccomp_profile: Some(seccomp("Unconfined")),
-                app_armor_profile: Some(AppArmorProfile {
-                    type_: "Unconfined".to_owned(),
-                    localhost_profile: None,
-                }),
-                ..strict()
-            }),
-            resources: Some(amounts(&[
-                ("cpu", 500, BUILD_CPU_MILLI),
-                ("memory", self.memory_bytes, self.memory_bytes),
-            ])),
-            volume_mounts: Some(vec![
-                mount("bin", path::PROGRAM, true),
-                mount("context", path::CONTEXT, true),
-                mount("bases", path::BASES, true),
-                mount("storage", path::STORAGE, false),
-                mount("layout", path::LAYOUT, false),
-                // Buildah locks a file there, whatever it is told.
-                VolumeMount {
-                    sub_path: Some("cache".to_owned()),
-                    ..mount("storage", "/var/cache/containers", false)
-                },
-            ]),
-            ..container(BUILD, &self.buildah)
-        })
     }
 
     fn push(&self) -> Result<Container, Error> {
@@ -290,16 +240,16 @@ impl Order<'_> {
         Ok(Container {
             args: Some(vec!["push".to_owned(), json(&order)?]),
             volume_mounts: Some(mounts),
-            ..self.own(PUSH)
+            ..self.own(PUSH, PROXY_UID)
         })
     }
 
-    /// Our own program: no root, no rights. Its user is the one that packet rules let through.
-    fn own(&self, name: &str) -> Container {
+    /// Our own program: no root, no rights. The proxy's user is the one that packet rules let through.
+    fn own(&self, name: &str, user: u32) -> Container {
         Container {
             security_context: Some(SecurityContext {
-                run_as_user: Some(i64::from(PROXY_UID)),
-                run_as_group: Some(i64::from(PROXY_UID)),
+                run_as_user: Some(i64::from(user)),
+                run_as_group: Some(i64::from(user)),
                 run_as_non_root: Some(true),
                 capabilities: Some(only(&[])),
                 ..strict()
@@ -312,15 +262,36 @@ impl Order<'_> {
         }
     }
 
+    /// The base images unpacked, and what the steps write.
+    fn disk(&self) -> u64 {
+        self.spec.disk_bytes + self.builds.most_image_bytes * 2
+    }
+
+    /// All that the volumes and the builder's own root may hold together.
+    pub(super) fn all_disk(&self) -> u64 {
+        PROGRAM + CONTEXT + self.disk() + self.storage() + 2 * self.image()
+    }
+
+    /// Kaniko has no use for storage but for a few temporary files.
+    fn storage(&self) -> u64 {
+        match self.builds.tool {
+            Tool::Buildah => self.disk(),
+            Tool::Kaniko => GIB,
+        }
+    }
+
+    /// Base images, or the result, as a layout.
+    fn image(&self) -> u64 {
+        self.builds.most_image_bytes + GIB
+    }
+
     fn volumes(&self) -> Vec<Volume> {
-        let image = self.builds.most_image_bytes;
         let mut volumes = vec![
             empty("bin", PROGRAM),
             empty("context", CONTEXT),
-            empty("bases", image + GIB),
-            // The base images unpacked, and what the steps write.
-            empty("storage", self.spec.disk_bytes + image * 2),
-            empty("layout", image + GIB),
+            empty("bases", self.image()),
+            empty("storage", self.storage()),
+            empty("layout", self.image()),
             secret("order", &self.secret, &["order.json"]),
         ];
         if self.network().is_some() {
@@ -377,12 +348,9 @@ fn secret(volume: &str, name: &str, keys: &[&str]) -> Volume {
     }
 }
 
-fn json(value: &impl Serialize) -> Result<String, Error> {
+pub(super) fn json(value: &impl Serialize) -> Result<String, Error> {
     serde_json::to_string(value).map_err(|error| Error::Refused {
         operation: "write the build's order",
         message: error.to_string(),
     })
 }
-
-/// A build may be quick where nobody else needs the processors.
-const BUILD_CPU_MILLI: u64 = 4_000;

@@ -146,11 +146,12 @@ fn silent(status: &PodStatus, name: &str, ended: &ContainerStateTerminated) -> E
 
 fn taken(status: &PodStatus) -> Option<End> {
     let loss = loss(status)?;
-    // The volumes that a Dockerfile fills.
+    // What a Dockerfile fills: its volumes, and the root of a builder that unpacks there.
     let own = [
         "\"storage\" exceeds",
         "\"layout\" exceeds",
         "Container build exceeded",
+        "Pod ephemeral local storage usage exceeds",
     ];
     if own.iter().any(|words| loss.message.contains(words)) {
         return Some(End::Task(format!(

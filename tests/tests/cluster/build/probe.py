@@ -6,7 +6,9 @@ import sys
 
 found = []
 
-for place in ("/var/run/secrets/kubernetes.io", "/assay", "/dev/mem", "/dev/kmsg", "/dev/vda", "/dev/sda"):
+# Kaniko works where its steps do, so they see its volumes; what has secrets in it is no volume of its container.
+own = ("/assay/order", "/assay/login") if os.environ.get("BUILDER") == "kaniko" else ("/assay",)
+for place in (*own, "/var/run/secrets/kubernetes.io", "/dev/mem", "/dev/kmsg", "/dev/vda", "/dev/sda"):
     if os.path.exists(place):
         found.append(f"{place} is there")
 words = (b"X-Amz-Signature", b"dockerconfigjson", b"KUBERNETES_SERVICE_HOST")

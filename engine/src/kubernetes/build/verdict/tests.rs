@@ -64,8 +64,14 @@ fn what_the_cluster_takes_away_is_its_own_fault_but_for_a_full_volume() {
         let status = json!({"phase": "Failed", "reason": "Evicted", "message": message});
         stage(&pod(&[(BUILD, ended(137, ""))], &status))
     };
-    let own = evicted("Usage of EmptyDir volume \"storage\" exceeds the limit \"1Gi\". ");
-    assert!(matches!(own, Stage::Ended(End::Task(_))), "{own:?}");
+    for own in [
+        "Usage of EmptyDir volume \"storage\" exceeds the limit \"1Gi\". ",
+        "Container build exceeded its local ephemeral storage limit \"1Gi\". ",
+        "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ",
+    ] {
+        let own = evicted(own);
+        assert!(matches!(own, Stage::Ended(End::Task(_))), "{own:?}");
+    }
     let node = evicted("The node was low on resource: memory.");
     assert!(matches!(node, Stage::Ended(End::Platform(_))), "{node:?}");
 }
