@@ -73,10 +73,12 @@ pinned() { # repository: as pods name it
 }
 
 builds() { # separator: the screener's settings about images of tasks
+  local builder=buildah
+  [ -z "${ASSAY_KANIKO:-}" ] || builder=kaniko
   cat <<LINES
 ASSAY_IMAGE_REPOSITORY$1${registry#http://}/assay/tasks
 ASSAY_BUILDER_IMAGE$1$(pinned builder)
-ASSAY_BUILDAH_IMAGE$1$(pinned buildah)
+ASSAY_${builder^^}_IMAGE$1$(pinned $builder)
 ASSAY_BUILD_MEMORY_MB$1"1024"
 ASSAY_IMAGE_MB$1"2048"
 LINES

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -60,7 +61,8 @@ def upload(base, digest, size, open_body):
     if exists(f"{base}/blobs/{digest}"):
         return
     with ask("POST", f"{base}/blobs/uploads/", b"") as started:
-        where = started.headers["Location"]
+        # Some registries name the host, some do not.
+        where = urllib.parse.urljoin(base, started.headers["Location"])
     joint = "&" if "?" in where else "?"
     with open_body() as body:
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}

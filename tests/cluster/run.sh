@@ -5,6 +5,7 @@
 # usage: run.sh [COMMAND…]        the command instead of the suites, with the same environment
 #
 # CNI=cilium|bridge, KEEP=1 leaves the cluster running (FOLDER=… names its folder). CLUSTER_PROFILE=release: optimised programs.
+# ASSAY_KANIKO=PROGRAM (its executor) builds images in Buildah's place, ASSAY_ZOT=PROGRAM is the registry in docker-registry's.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 . tests/cluster/lib.sh
@@ -16,6 +17,17 @@ end() {
   exit $status
 }
 trap end EXIT
+
+builder=Buildah registry=docker-registry
+if [ -n "${ASSAY_KANIKO:-}" ]; then
+  [ -x "$ASSAY_KANIKO" ] || fail "ASSAY_KANIKO is $ASSAY_KANIKO, which is no program"
+  builder="Kaniko ($("$ASSAY_KANIKO" version 2>&1 | head -1))"
+  export ASSAY_TEST_BUILDER=kaniko
+fi
+if [ -n "${ASSAY_ZOT:-}" ]; then
+  [ -x "$ASSAY_ZOT" ] || fail "ASSAY_ZOT is $ASSAY_ZOT, which is no program"
+  registry="Zot ($("$ASSAY_ZOT" --version 2>&1 | grep -o '"commit":"[^"]*"' | head -1))"
+fi
 
 triple=$(rustc -vV | sed -n 's/^host: //p')
 export ASSAY_SANDBOX_BIN=${ASSAY_SANDBOX_BIN:-$(realpath -m "${CARGO_TARGET_DIR:-target}")/$triple/sandbox}
@@ -50,7 +62,7 @@ export ASSAY_TEST_KUBERNETES
 mapfile -t api < <(tests/cluster/control-plane.sh "$ASSAY_TEST_KUBECTL" "$ASSAY_TEST_KUBERNETES_ADMIN" $registry_url "$ASSAY_TEST_KUBE_PROGRAMS")
 [ ${#api[@]} = 2 ] || fail "the control plane did not start; see above, and kubectl get pods -n assay-system"
 export ASSAY_TEST_KUBE_API=${api[0]} ASSAY_TEST_KUBE_KEY=${api[1]}
-say "Kubernetes $(version_of kubernetes), CNI $ASSAY_TEST_CNI, scaler KEDA $(version_of keda), registry docker-registry, builder Buildah"
+say "Kubernetes $(version_of kubernetes), CNI $ASSAY_TEST_CNI, scaler KEDA $(version_of keda), registry $registry, builder $builder"
 if [ $# -gt 0 ]; then "$@"; exit; fi
 status=0
 cargo test --workspace --test engine_contract kubernetes -- --show-output 2>&1 | tee -a "$log" || status=1
