@@ -79,6 +79,7 @@ fn executor(plan: &RunPlan, context: &Path, bases: &Bases) -> Command {
         )
         .env("HOME", "/root")
         .env("USER", "root")
+        .env("DOCKER_CONFIG", "/kaniko/.docker")
         .env("SSL_CERT_DIR", "/kaniko/ssl/certs")
         .env("TMPDIR", temporary())
         .envs(SWITCHES);

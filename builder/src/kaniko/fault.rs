@@ -84,15 +84,15 @@ const fn rule(begins: &'static str, has: &'static [&'static str], means: Fault) 
 
 /// Whose fault a failure is.
 pub(crate) fn fault(failure: &Failure<'_>) -> Fault {
-    let Some(word) = last_word(failure.log) else {
-        // It had no time to speak. Whoever terminates it lets it end by itself, with code 2.
-        return if failure.is_kill() {
-            Fault::Memory
-        } else {
-            Fault::Platform
-        };
+    let end = end(failure.log);
+    // Killed before it could speak. Whoever terminates it lets it end by itself, with code 2.
+    if failure.is_kill() && (failure.oom || end.is_none()) {
+        return Fault::Memory;
+    }
+    let Some(word) = end.or(failure.log.complaint()) else {
+        return Fault::Platform;
     };
-    if failure.oom && (failure.is_kill() || is_of_a_killed_step(word)) {
+    if failure.oom && is_of_a_killed_step(word) {
         return Fault::Memory;
     }
     if word.starts_with(ON_NO_MIRROR) && mirror_is_broken(failure.log) {
@@ -107,8 +107,12 @@ pub(crate) fn fault(failure: &Failure<'_>) -> Fault {
 
 /// What it said last, if it said anything: the last line that begins as its last lines do, or else its complaint.
 pub(crate) fn last_word(log: &Tail) -> Option<&str> {
+    end(log).or(log.complaint())
+}
+
+fn end(log: &Tail) -> Option<&str> {
     let ends = |line: &&str| ENDS.iter().any(|begin| line.starts_with(begin));
-    log.backwards().find(ends).or(log.complaint())
+    log.backwards().find(ends)
 }
 
 /// What the author of the Dockerfile is told: the end of the log, or, where that explains how it is used, its complaint.

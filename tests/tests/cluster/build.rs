@@ -34,10 +34,11 @@ const PROBE: &str = include_str!("build/probe.py");
 
 /// Which builder the cluster was brought up with.
 fn tool() -> (Tool, &'static str) {
-    match std::env::var("ASSAY_TEST_BUILDER").as_deref() {
-        Ok("kaniko") => (Tool::Kaniko, "kaniko"),
-        Ok(other) => panic!("ASSAY_TEST_BUILDER is {other}; want kaniko, or nothing for Buildah"),
-        Err(_) => (Tool::Buildah, "buildah"),
+    let named = std::env::var_os("ASSAY_TEST_BUILDER");
+    match named.as_ref().map(|name| name.to_str().unwrap()) {
+        Some("kaniko") => (Tool::Kaniko, "kaniko"),
+        Some(other) => panic!("ASSAY_TEST_BUILDER is {other}; want kaniko, or nothing for Buildah"),
+        None => (Tool::Buildah, "buildah"),
     }
 }
 
@@ -435,14 +436,28 @@ async fn a_pod_of_a_build_reaches_registry_and_store_only() {
 impl Stage {
     /// Kaniko's image has none, until the base is unpacked over it.
     async fn shell_in(&self, pod: &str) {
-        let words = ["exec", pod, "-n", "assay-builds", "-c", "build", "--", "bash", "-c", "true"];
+        let words = [
+            "exec",
+            pod,
+            "-n",
+            "assay-builds",
+            "-c",
+            "build",
+            "--",
+            "bash",
+            "-c",
+            "true",
+        ];
         let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
         loop {
             let output = self.admin.run(&words, None);
             if output.status.success() {
                 return;
             }
-            assert!(tokio::time::Instant::now() < deadline, "no shell in {pod}: {output:?}");
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "no shell in {pod}: {output:?}"
+            );
             tokio::task::yield_now().await;
         }
     }

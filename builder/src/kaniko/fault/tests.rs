@@ -113,6 +113,12 @@ fn memory_is_told_by_the_kernels_count_or_by_silence() {
         "Kaniko itself, by its signal"
     );
     assert_eq!(found(None, true, silent), Fault::Memory);
+    let said = "Error: what a step once said\nINFO[0012] Taking snapshot of full filesystem...\n";
+    assert_eq!(
+        found(Some(137), false, said),
+        Fault::Memory,
+        "what steps say is not its word"
+    );
     // What a build survives, or does to itself, is its own affair.
     assert_eq!(found(Some(137), false, &child), Fault::Task);
     let exit = format!("{STEP}{ENDED}exit status 7\n");
