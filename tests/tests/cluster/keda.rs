@@ -97,12 +97,12 @@ impl Scaled {
         .await?;
         self.stop("assay-system", "deployment/api")?;
         self.stays(3).await?;
-        self.start("assay-system", "deployment/api", 2)?;
+        self.start_api().await?;
         self.end(|_| true, 6).await?;
         self.none().await?;
         self.stop("assay-system", "deployment/api")?;
         self.until("one screener in case", |now| now.wanted == 1).await?;
-        self.start("assay-system", "deployment/api", 2)?;
+        self.start_api().await?;
         self.none().await?;
         self.outcomes().await
     }
@@ -353,6 +353,14 @@ impl Scaled {
             self.begun.elapsed().as_secs_f64()
         );
         Ok(())
+    }
+}
+
+impl Scaled {
+    /// Its address leads to it again a moment after its pods are ready.
+    async fn start_api(&mut self) -> anyhow::Result<()> {
+        self.start("assay-system", "deployment/api", 2)?;
+        self.until("the API answers", |now| !now.states.is_empty()).await
     }
 }
 
