@@ -276,11 +276,13 @@ mod tests {
     fn a_leaf_is_valid_for_clocks_that_are_a_day_off() {
         let host = "models.example.com";
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        for hours in [-24, 24] {
+        // Beyond what the dates allow for the same clients refuse it.
+        for (hours, is_taken) in [(-24, true), (24, true), (3 * 24, false), (-31 * 24, false)] {
             let now = SystemClock.now() + jiff::Span::new().hours(hours);
             let authority = Authority::new(&[host.parse().unwrap()], now, &provider).unwrap();
             let leaf = authority.server(&host.parse().unwrap()).unwrap();
-            assert_eq!(handshake(authority.root_pem(), leaf, host), None, "{hours}");
+            let refused = handshake(authority.root_pem(), leaf, host);
+            assert_eq!(refused.is_none(), is_taken, "{hours}: {refused:?}");
         }
     }
 }

@@ -11,6 +11,8 @@ mod control;
 mod hostile;
 #[path = "sandbox/model.rs"]
 mod model;
+#[path = "sandbox/naive.rs"]
+mod naive;
 #[path = "sandbox/recorded.rs"]
 mod recorded;
 #[path = "sandbox/secrets.rs"]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use assay_core::{
-    control::proxy::{AuditLine, Health, ProxyAssignment, Switch},
+    control::proxy::{AuditLine, Health, Ledger, ProxyAssignment, Switch},
     digest::Digest,
     egress::Egress,
     money::PicoUsd,
@@ -49,9 +49,71 @@ async fn a_proxy_that_has_served_only_reports_after_a_restart() {
     assert_eq!(again.signed_get("/v1/audit?from=0").await.status, 200);
 }
 
+/// What the service was asked for so far, at the prices of the table.
+fn bill(world: &World) -> PicoUsd {
+    PicoUsd::from_pico(120_000_000).times(u64::try_from(world.model.requests().len()).unwrap())
+}
+
+/// Calls until it is refused.
+async fn spend(world: &World) {
+    loop {
+        let mut connection = world.plain_model().await;
+        let answer = connection
+            .post("/v1/chat/completions", &[], &chat(&json!({})))
+            .await;
+        if answer.status != 200 {
+            return assert_eq!(answer.json()["error"]["code"], "budget_exhausted");
+        }
+    }
+}
+
+#[tokio::test]
+async fn h4_neither_a_pause_nor_a_restart_gives_the_budget_again() {
+    let budget: PicoUsd = "0.003".parse().unwrap();
+    let granted = |assignment: &mut ProxyAssignment| {
+        assignment.purses.get_mut(&EgressPhase::Agent).unwrap().budget = budget;
+    };
+    let mut world = World::with(Script::answer(100, 10), granted).await;
+    spend(&world).await;
+    let spent = bill(&world);
+    assert!(spent > PicoUsd::ZERO && spent <= budget);
+
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_hours(24)).await;
+    tokio::time::resume();
+    spend(&world).await;
+    let again = world.start_again();
+    assert_eq!((bill(&world), again.ledger().await.settled), (spent, spent));
+
+    // The same restart where nothing is found of what was written down.
+    world.start_from_nothing(granted);
+    spend(&world).await;
+    assert!(bill(&world) > budget, "{} of {budget}", bill(&world));
+}
+
+#[tokio::test]
+async fn h14_a_service_that_gets_dearer_is_not_asked_at_its_new_price() {
+    let world = World::start(Script::dearer()).await;
+    let straight = world
+        .model
+        .connect()
+        .await
+        .post("/v1/chat/completions", &[], &chat(&json!({})))
+        .await;
+    assert_eq!(straight.json()["usage"]["cost"], 0.000_24, "twice the table's");
+    let answer = world
+        .plain_model()
+        .await
+        .post("/v1/chat/completions", &[], &chat(&json!({})))
+        .await;
+    assert_eq!(answer.status, 404, "{}", answer.text());
+    assert_eq!(world.settled_ledger().await.cost_max(), PicoUsd::ZERO);
+    assert_eq!(world.model.requests().len(), 2, "it was asked, and had to say no");
+}
+
 #[tokio::test]
 async fn h14_no_other_policy_price_or_budget_reaches_a_proxy_that_runs() {
-    let world = World::start(Script::answer(100, 10)).await;
+    let mut world = World::start(Script::answer(100, 10)).await;
     let loosened = |assignment: &mut ProxyAssignment| {
         let purse = assignment.purses.get_mut(&EgressPhase::Agent).unwrap();
         purse.budget = "1000".parse().unwrap();
@@ -73,14 +135,7 @@ async fn h14_no_other_policy_price_or_budget_reaches_a_proxy_that_runs() {
             );
         }
     }
-    let called = async || {
-        let mut connection = world.plain_model().await;
-        let answer = connection
-            .post("/v1/chat/completions", &[], &chat(&json!({})))
-            .await;
-        (answer.status, world.settled_ledger().await)
-    };
-    let (status, ledger) = called().await;
+    let (status, ledger) = called(&world).await;
     // 100 in, 10 out, by the prices that it began with.
     assert_eq!((status, ledger.settled.to_string().as_str()), (200, "0.00012"));
     assert_eq!(ledger.budget.to_string(), "1");
@@ -95,11 +150,29 @@ async fn h14_no_other_policy_price_or_budget_reaches_a_proxy_that_runs() {
         step: 0,
     };
     assert_eq!(control.signed("POST", "/v1/phase", &switch).await.status, 200);
-    assert_eq!(called().await.0, 403, "no purse for this phase");
+    assert_eq!(called(&world).await.0, 403, "no purse for this phase");
     // The file is there when it is started anew: it is taken away unread, and nobody is served.
     let again = world.start_again();
     assert!(!path.exists());
     assert_eq!(again.ledger().await.budget.to_string(), "1");
+    // It would have done its work where it is read, as by a proxy that does not know that there was one before it.
+    world.start_from_nothing(loosened);
+    let (status, ledger) = called(&world).await;
+    assert_eq!((status, ledger.settled.to_string().as_str()), (200, "0.0001"));
+    assert_eq!(ledger.budget.to_string(), "1000");
+    assert_ne!(
+        world.http80("evil.example").await.json()["error"]["code"],
+        "host_not_allowed"
+    );
+}
+
+/// The status of a call, and the account after it.
+async fn called(world: &World) -> (u16, Ledger) {
+    let mut connection = world.plain_model().await;
+    let answer = connection
+        .post("/v1/chat/completions", &[], &chat(&json!({})))
+        .await;
+    (answer.status, world.settled_ledger().await)
 }
 
 #[tokio::test]

@@ -4,20 +4,21 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use assay_core::{control::proxy::ProxyAssignment, money::PicoUsd, phase::EgressPhase};
 use rcgen::{CertificateParams, KeyPair};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject as _};
+use rustls::ServerConfig;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    time::sleep,
+    net::TcpListener,
+    time::{sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
     chat,
     model::Script,
-    world::{MODEL_HOST, World},
+    naive::NaiveBook,
+    world::{Answer, MODEL_HOST, World, dial, tls},
 };
 
 /// What is said after a request: each piece after a pause.
@@ -58,6 +59,12 @@ impl Hostile {
             address,
             root_pem: certificate.pem(),
         }
+    }
+
+    /// A call to it with nobody in between.
+    async fn call(&self, body: &serde_json::Value) -> Answer {
+        let mut connection = tls(self.address, MODEL_HOST, &self.root_pem).await.unwrap();
+        connection.post("/v1/chat/completions", &[], body).await
     }
 
     fn serve(&self, assignment: &mut ProxyAssignment) {
@@ -149,19 +156,9 @@ async fn d16_an_answer_that_nobody_asked_for_is_given_to_nobody() {
 
 /// Asks twice on one connection and takes whatever comes.
 async fn naive_second_answer(hostile: &Hostile) -> Vec<u8> {
-    let mut roots = RootCertStore::empty();
-    let root = CertificateDer::from_pem_slice(hostile.root_pem.as_bytes());
-    roots.add(root.unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let stream = TcpStream::connect(hostile.address).await.unwrap();
-    let name = ServerName::try_from(MODEL_HOST).unwrap();
-    let connector = TlsConnector::from(Arc::new(config));
-    let mut stream = connector.connect(name, stream).await.unwrap();
+    let mut stream = dial(hostile.address, MODEL_HOST, &hostile.root_pem)
+        .await
+        .unwrap();
     let mut said = vec![0; answer("asked for").len()];
     for _ in 0..2 {
         stream
@@ -220,22 +217,37 @@ async fn h11_the_bill_at_the_end_of_a_long_answer_is_read_and_beyond_all_reading
     }
 }
 
+/// A stream of these events, each after a pause.
+fn stream(pause: Duration, events: &[serde_json::Value]) -> Vec<(Duration, Vec<u8>)> {
+    let head =
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    let chunk = |text: String| format!("{:x}\r\n{text}\r\n", text.len()).into_bytes();
+    let told = events.iter().map(|event| format!("data: {event}\n\n"));
+    let told = told.chain(["data: [DONE]\n\n".to_owned()]).map(chunk);
+    let mut pieces = vec![(Duration::ZERO, head)];
+    pieces.extend(told.map(|piece| (pause, piece)));
+    pieces.push((Duration::ZERO, b"0\r\n\r\n".to_vec()));
+    pieces
+}
+
+fn word() -> serde_json::Value {
+    json!({"model": "test/small", "choices": [{"delta": {"content": "word"}}]})
+}
+
 /// A stream with half a second before each of its five events.
 fn halting(_: usize) -> Vec<(Duration, Vec<u8>)> {
-    let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n".to_vec();
-    let event = |event: serde_json::Value| format!("data: {event}\n\n").into_bytes();
-    let word = event(json!({"model": "test/small", "choices": [{"delta": {"content": "word"}}]}));
-    let usage = event(json!({"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 10}}));
-    let half = Duration::from_millis(500);
-    let mut pieces = vec![(Duration::ZERO, head)];
-    pieces.extend([word.clone(), word.clone(), word, usage].map(|event| (half, event)));
-    pieces.push((half, b"data: [DONE]\n\n".to_vec()));
-    pieces
+    let usage = json!({"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 10}});
+    stream(Duration::from_millis(500), &[word(), word(), word(), usage])
 }
 
 #[tokio::test]
 async fn j5_a_stream_has_no_end_in_time_but_the_silence_that_the_policy_allows() {
     let hostile = Hostile::start(halting).await;
+    let streamed = chat(&json!({"stream": true}));
+    // Who gives the whole of an answer a second, as others do, has none; who knows no limit sits through every silence.
+    let whole = timeout(Duration::from_secs(1), hostile.call(&streamed)).await;
+    assert!(whole.is_err(), "an answer that takes longer is lost");
+    assert_eq!(hostile.call(&streamed).await.text().matches("word").count(), 3);
     for (silence_ms, words) in [(1_500, 3), (250, 0)] {
         let world = World::with(Script::answer(1, 1), |assignment| {
             hostile.serve(assignment);
@@ -244,11 +256,58 @@ async fn j5_a_stream_has_no_end_in_time_but_the_silence_that_the_policy_allows()
         })
         .await;
         let mut connection = world.plain_model().await;
-        let stream = chat(&json!({"stream": true}));
-        let answer = connection.post("/v1/chat/completions", &[], &stream).await;
+        let answer = connection.post("/v1/chat/completions", &[], &streamed).await;
         assert_eq!(answer.text().matches("word").count(), words, "{silence_ms}");
         let ledger = world.settled_ledger().await;
         let is_known = ledger.unresolved == PicoUsd::ZERO && ledger.settled > PicoUsd::ZERO;
         assert_eq!(is_known, words > 0, "{ledger:?}");
+    }
+}
+
+/// What a router says in the middle of an answer that it began with 200.
+fn error(usage: &serde_json::Value) -> serde_json::Value {
+    let error = json!({"code": 502, "message": "the provider went away"});
+    let mut event =
+        json!({"model": "test/small", "error": error, "choices": [{"finish_reason": "error", "delta": {}}]});
+    if !usage.is_null() {
+        event["usage"] = usage.clone();
+    }
+    event
+}
+
+fn breaking(_: usize) -> Vec<(Duration, Vec<u8>)> {
+    stream(Duration::ZERO, &[word(), error(&serde_json::Value::Null)])
+}
+
+fn breaking_with_a_bill(_: usize) -> Vec<(Duration, Vec<u8>)> {
+    let usage = json!({"prompt_tokens": 100, "completion_tokens": 10});
+    stream(Duration::ZERO, &[word(), error(&usage)])
+}
+
+#[tokio::test]
+async fn h12_an_answer_that_fails_in_its_middle_is_no_answer_and_not_free() {
+    let streamed = chat(&json!({"stream": true}));
+    for (says, has_bill) in [(breaking as Says, false), (breaking_with_a_bill, true)] {
+        let hostile = Hostile::start(says).await;
+        // Who goes by the status has been served well, and the agent is to blame for what it made of that.
+        let mut naive = NaiveBook::default();
+        naive.take(&hostile.call(&streamed).await);
+        assert!(!naive.ledger().was_provider_down(), "{naive:?}");
+        assert!(
+            has_bill || naive.ledger().cost_max() == PicoUsd::ZERO,
+            "{naive:?}"
+        );
+
+        let world = World::with(Script::answer(1, 1), |assignment| hostile.serve(assignment)).await;
+        let mut connection = world.plain_model().await;
+        let answer = connection.post("/v1/chat/completions", &[], &streamed).await;
+        assert!(answer.status == 200 && answer.text().contains("went away"));
+        let ledger = world.settled_ledger().await;
+        assert_eq!((ledger.answers, ledger.provider_failures), (0, 1));
+        assert!(ledger.was_provider_down());
+        let (settled, unresolved) = (ledger.settled, ledger.unresolved);
+        let is_billed = settled > PicoUsd::ZERO && unresolved == PicoUsd::ZERO;
+        let is_held = settled == PicoUsd::ZERO && unresolved > PicoUsd::ZERO;
+        assert!(if has_bill { is_billed } else { is_held }, "{ledger:?}");
     }
 }

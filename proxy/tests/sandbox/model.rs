@@ -24,7 +24,10 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_rustls::TlsAcceptor;
 
-use crate::shapes::{self, Said};
+use crate::{
+    shapes::{self, Said, Shape},
+    world::{Connection, MODEL_HOST, tls},
+};
 
 /// How it answers.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +47,7 @@ enum Kind {
     Echo(u16),
     Leak,
     Hangup,
+    Dearer,
 }
 
 impl Script {
@@ -93,6 +97,11 @@ impl Script {
     /// A good answer whose text, and a header of it, repeat the credential.
     pub(crate) fn leak() -> Self {
         Self::new(Kind::Leak, 100, 10)
+    }
+
+    /// Good answers at twice the price of the table, for whoever names no highest price; none for who does.
+    pub(crate) fn dearer() -> Self {
+        Self::new(Kind::Dearer, 100, 10)
     }
 
     /// Answers in the name of another model.
@@ -183,6 +192,11 @@ impl Model {
         self.shared.resumed.load(Ordering::SeqCst)
     }
 
+    /// A connection to it with nobody in between.
+    pub(crate) async fn connect(&self) -> Connection {
+        tls(self.address, MODEL_HOST, &self.root_pem).await.unwrap()
+    }
+
     /// Lets slow answers go on.
     pub(crate) fn go_on(&self) {
         self.shared.gate.close();
@@ -228,6 +242,7 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         .unwrap_or_default();
     let body: Value = serde_json::from_slice(&bytes).unwrap();
     let stream = body["stream"] == true;
+    let highest = body["provider"]["max_price"].clone();
     let count = {
         let mut requests = shared.requests.lock().unwrap();
         requests.push(Seen {
@@ -259,6 +274,7 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         Kind::Error(status) => error(status, "scripted error"),
         Kind::Flaky(errors, status) if count <= errors => error(status, "scripted error"),
         Kind::Echo(status) => error(status, credential),
+        Kind::Dearer => dearer(shape, &said, &highest),
         Kind::Cut => {
             let first = shapes::events(shape, &said).remove(1);
             let mut response = broken_after(first);
@@ -281,6 +297,17 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             response
         }
     })
+}
+
+/// The only provider that is left has doubled its prices. Highest prices are per million tokens.
+fn dearer(shape: Shape, said: &Said<'_>, highest: &Value) -> Response<Body> {
+    let most = |name: &str| highest[name].as_str().map(|text| text.parse::<f64>().unwrap());
+    if most("prompt").is_some_and(|most| most < 2.0) || most("completion").is_some_and(|most| most < 4.0) {
+        return error(404, "no provider at that price");
+    }
+    let mut whole = shapes::whole(shape, said);
+    whole["usage"]["cost"] = json!(0.00024);
+    response(200, "application/json", vec![Ok(whole.to_string())])
 }
 
 /// A stream that breaks once this has left the house.

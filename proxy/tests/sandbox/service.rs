@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     chat,
     model::Script,
+    naive::NaiveBook,
     world::{World, eventually},
 };
 
@@ -131,6 +132,38 @@ async fn h3_a_stream_that_is_cut_is_perhaps_spent_until_the_router_tells_its_bil
     let log = world.control().signed_get("/v1/log?from=0").await.text();
     let at = |entry: &str| log.find(&format!("\"entry\":\"{entry}\"")).unwrap();
     assert!(at("answering") < at("unresolved") && at("unresolved") < at("reconcile"));
+}
+
+/// The most that the service can bill for the output that it was asked for.
+fn asked_for(world: &World) -> PicoUsd {
+    let requests = world.model.requests();
+    let tokens = requests
+        .iter()
+        .map(|seen| seen.body["max_tokens"].as_u64().unwrap());
+    PicoUsd::from_pico(2_000_000).times(tokens.sum())
+}
+
+#[tokio::test]
+async fn h3_streams_that_are_always_cut_cannot_cost_more_than_there_is() {
+    let budget: PicoUsd = "0.003".parse().unwrap();
+    let world = World::with(Script::cut(), |assignment| {
+        assignment.purses.get_mut(&EgressPhase::Agent).unwrap().budget = budget;
+    })
+    .await;
+    let body = chat(&json!({"stream": true, "max_tokens": 1_000}));
+    while call(&world, &body).await.status == 200 {}
+    let guarded = asked_for(&world);
+    assert!(guarded > PicoUsd::ZERO && guarded <= budget, "{guarded}");
+    assert_eq!(world.settled_ledger().await.settled, PicoUsd::ZERO);
+
+    // Who books the usage that passes by has spent nothing and goes on for ever.
+    let mut naive = NaiveBook::default();
+    for _ in 0..2 {
+        let mut straight = world.model.connect().await;
+        naive.take(&straight.post("/v1/chat/completions", &[], &body).await);
+    }
+    assert_eq!(naive.ledger().cost_max(), PicoUsd::ZERO);
+    assert!(asked_for(&world).saturating_sub(guarded) > budget);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! A proxy under test, with a workload's and a control plane's means to speak to it.
 
+#[path = "world/connection.rs"]
+mod connection;
 #[path = "world/names.rs"]
 mod names;
 
@@ -32,20 +34,17 @@ use assay_proxy::{
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    task::JoinHandle,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
-use tokio_rustls::TlsConnector;
 
+pub(crate) use self::connection::{Connection, dial, tls};
 use crate::model::{Model, Script};
 
 /// The model service's name.
@@ -145,6 +144,15 @@ impl World {
         }
     }
 
+    /// A proxy that finds nothing of what the one before it wrote down: what each restart is to an account in memory.
+    pub(crate) fn start_from_nothing(&mut self, change: impl FnOnce(&mut ProxyAssignment)) {
+        for file in std::fs::read_dir(self.folder.path()).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        self.offer(change);
+        self.running = begin(&self.folder, Arc::new(SystemClock));
+    }
+
     /// What is in the state directory.
     pub(crate) fn state_files(&self) -> Vec<String> {
         let files = std::fs::read_dir(self.folder.path()).unwrap();
@@ -192,29 +200,12 @@ impl World {
     /// A TLS connection as a captured workload makes it, trusting the proxy's root.
     pub(crate) async fn open_tls(&self, host: &str) -> std::io::Result<Connection> {
         let root = self.control().get("/trust").await.text();
-        self.tls(host, &root).await
+        tls(self.workload().tls, host, &root).await
     }
 
     /// A TLS connection to the ordinary host, trusting only its own root.
     pub(crate) async fn splice_tls(&self) -> std::io::Result<Connection> {
-        self.tls(OTHER_HOST, &self.model.root_pem).await
-    }
-
-    async fn tls(&self, host: &str, root_pem: &str) -> std::io::Result<Connection> {
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_slice(root_pem.as_bytes()).unwrap())
-            .unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let stream = TcpStream::connect(self.workload().tls).await?;
-        let name = ServerName::try_from(host.to_owned()).unwrap();
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        Ok(Connection::new(stream, host).await)
+        tls(self.workload().tls, OTHER_HOST, &self.model.root_pem).await
     }
 
     /// The plain port for models.
@@ -312,85 +303,6 @@ impl Answer {
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
-    }
-}
-
-/// A connection of the workload.
-pub(crate) struct Connection {
-    host: String,
-    sender: SendRequest<Full<Bytes>>,
-    driver: JoinHandle<()>,
-    pending: Option<JoinHandle<hyper::Result<http::Response<hyper::body::Incoming>>>>,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
-impl Connection {
-    async fn new<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, host: &str) -> Self {
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-        Self {
-            host: host.to_owned(),
-            sender,
-            driver: tokio::spawn(async move { drop(connection.await) }),
-            pending: None,
-        }
-    }
-
-    pub(crate) async fn post(&mut self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
-        self.send("POST", path, headers, body).await;
-        self.receive().await
-    }
-
-    pub(crate) async fn get(&mut self, path: &str) -> Answer {
-        self.send("GET", path, &[], &Value::Null).await;
-        self.receive().await
-    }
-
-    /// Sends without waiting for the answer.
-    pub(crate) async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) {
-        self.sender.ready().await.unwrap();
-        let bytes = if body.is_null() {
-            Vec::new()
-        } else {
-            serde_json::to_vec(body).unwrap()
-        };
-        let mut request = Request::new(Full::new(Bytes::from(bytes)));
-        *request.method_mut() = method.parse().unwrap();
-        *request.uri_mut() = path.parse().unwrap();
-        let defaults = [("host", self.host.as_str()), ("content-type", "application/json")];
-        for (name, value) in defaults.iter().chain(headers) {
-            let name: http::HeaderName = name.parse().unwrap();
-            request.headers_mut().insert(name, value.parse().unwrap());
-        }
-        self.pending = Some(tokio::spawn(self.sender.send_request(request)));
-    }
-
-    pub(crate) async fn receive(&mut self) -> Answer {
-        let pending = self.pending.take().unwrap();
-        let response = timeout(Duration::from_secs(20), pending)
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap();
-        let (parts, mut body) = response.into_parts();
-        let mut bytes = Vec::new();
-        while let Some(Ok(frame)) = body.frame().await {
-            bytes.extend(frame.into_data().unwrap_or_default());
-        }
-        Answer {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            body: bytes.into(),
-        }
-    }
-
-    /// Was it closed by the other side?
-    pub(crate) async fn is_closed(&mut self) -> bool {
-        timeout(Duration::from_secs(10), &mut self.driver).await.is_ok()
     }
 }
 

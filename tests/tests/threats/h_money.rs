@@ -1,12 +1,16 @@
 //! Group H: money, as the workload meets it. The account itself is tested where it lives: core, proxy.
 
-use assay_core::{control::proxy::Ledger, money::PicoUsd, phase::EgressPhase};
+use assay_core::{
+    control::proxy::{Ledger, ProxyAssignment},
+    money::PicoUsd,
+    phase::EgressPhase,
+};
 use assay_tests::stage::{Outcome, Stage, Walls};
 use serde_json::json;
 
 use crate::{
     d_http::refused,
-    scene::{GUARDED, MODEL, OPEN, attack, fresh},
+    scene::{GUARDED, MODEL, NO_RUNNER, OPEN, attack, fresh},
 };
 
 fn with_budget(budget: &str, requests: u64) -> Option<Stage> {
@@ -103,7 +107,10 @@ fn h5_h16_what_has_no_price_and_what_runs_tools_reaches_the_service_only_in_the_
 
 #[test]
 fn h3_what_was_under_way_when_the_proxy_was_killed_counts_as_spent() {
-    let Some(mut stage) = with_budget("1", 100) else {
+    let granted = |assignment: &mut ProxyAssignment| {
+        assignment.purses.get_mut(&EgressPhase::Agent).unwrap().budget = "1".parse().unwrap();
+    };
+    let Some(mut stage) = fresh(NO_RUNNER, granted) else {
         return;
     };
     std::thread::scope(|scope| {
@@ -118,7 +125,6 @@ fn h3_what_was_under_way_when_the_proxy_was_killed_counts_as_spent() {
     });
     stage.start_proxy().unwrap();
     let ledger = stage.ledger().unwrap();
-    // An account in memory would begin anew: the whole budget, nothing spent.
     assert!(
         ledger.unresolved > PicoUsd::ZERO && ledger.settled == PicoUsd::ZERO,
         "{ledger:?}"
@@ -127,7 +133,19 @@ fn h3_what_was_under_way_when_the_proxy_was_killed_counts_as_spent() {
         !stage.proxy_answer().unwrap().serving,
         "and it serves nobody again"
     );
+    // The same death where the log goes with the process, as an account in memory does: the whole budget, nothing spent.
+    stage.begin_on_disk(EMPTY_DISK_KIB, granted).unwrap();
+    let ledger = stage.ledger().unwrap();
+    assert_eq!(
+        (ledger.cost_max(), ledger.budget.to_string().as_str()),
+        (PicoUsd::ZERO, "1")
+    );
+    let calls = attack(&stage, "web.model_call", &["1"]);
+    assert!(calls.text.starts_with("200"), "{}", calls.text);
 }
+
+/// Room for the log and the audit of a few calls.
+const EMPTY_DISK_KIB: u64 = 1_024;
 
 /// A call that the service never answers.
 fn attack_quietly(stage: &Stage) {
