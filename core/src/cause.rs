@@ -118,6 +118,8 @@ causes! {
     NoRoom = "no_room", Platform, true, false, false;
     /// The proxy died under the agent.
     ProxyLost = "proxy_lost", Platform, true, false, false;
+    /// The proxy could not write its records, and refused what it would have forwarded.
+    ProxyOutOfDisk = "proxy_out_of_disk", Platform, true, false, false;
     /// The sandbox vanished or its runner stopped answering.
     SandboxLost = "sandbox_lost", Platform, true, false, false;
     /// The network phase could not be switched and proven.

@@ -164,6 +164,7 @@ impl Account {
         Ledger {
             refused_requests: self.refused.load(Ordering::Relaxed),
             budget_refusals: self.budget_refusals.load(Ordering::Relaxed),
+            unrecorded: self.book.unrecorded(),
             reconciling: self.asking.load(Ordering::Relaxed),
             log_bytes: self.log().bytes(),
             ..self.book.read(Book::ledger)

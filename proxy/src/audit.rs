@@ -93,6 +93,8 @@ struct Writer {
     seq: u64,
     prev: String,
     broken: bool,
+    /// Decisions that could not be announced, so that nothing was forwarded.
+    unrecorded: u64,
     closed: bool,
     buckets: BTreeMap<Kind, Bucket>,
     /// Decisions since the start.
@@ -114,6 +116,7 @@ impl Audit {
                 seq: 0,
                 prev: FIRST.to_owned(),
                 broken: false,
+                unrecorded: 0,
                 closed: false,
                 buckets: BTreeMap::new(),
                 counts: Tallies::default(),
@@ -148,7 +151,9 @@ impl Audit {
             return Ok(());
         }
         let Event { line, .. } = event.clone().allowed(BEGUN);
-        let told = self.lock().tell(line, 0, &*self.clock);
+        let mut writer = self.lock();
+        let told = writer.tell(line, 0, &*self.clock);
+        writer.unrecorded += u64::from(told.is_err() && !writer.closed);
         told.map_err(|_| Unwritable)
     }
 
@@ -177,6 +182,11 @@ impl Audit {
     /// Could the last line not be written?
     pub fn is_broken(&self) -> bool {
         self.lock().broken
+    }
+
+    /// How often [`Self::begin`] let nothing be forwarded.
+    pub fn unrecorded(&self) -> u64 {
+        self.lock().unrecorded
     }
 
     /// How often each decision was made, told or only counted.
@@ -336,11 +346,13 @@ mod tests {
         let event = Event::deny(Kind::Tls, EgressPhase::Agent, "").host("x.example");
         let begun = (0..20).take_while(|_| audit.begin(&event).is_ok()).count();
         assert!((1..20).contains(&begun) && audit.is_broken(), "{begun}");
+        assert_eq!(audit.unrecorded(), 1);
         audit.write(event.clone().denied(Unwritable::CODE));
         let length = audit.bytes();
         assert!(audit.read(length, 1).unwrap().unwrap().is_empty());
         assert_eq!(audit.begin(&event), Ok(()), "there is room again");
         audit.close(EgressPhase::Agent);
+        assert_eq!((audit.begin(&event), audit.unrecorded()), (Err(Unwritable), 1));
         let counted = audit.counted();
         assert_eq!(
             (counted.len(), counted[0].count),

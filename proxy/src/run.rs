@@ -20,6 +20,7 @@ use crate::{
     control::{self, Control, Role},
     dns::Families,
     listen::{self, Addresses, Bound},
+    model::refusal::Refusal,
     serving::{self, Serving},
     state::{self, Identity, Life, StateDir},
 };
@@ -230,6 +231,9 @@ fn report(state: &StateDir, identity: &Identity) -> (Ledger, EgressPhase) {
             }
             if line.reason == "budget_exhausted" {
                 ledger.budget_refusals += count;
+            }
+            if Refusal::is_unrecorded(&line.reason) {
+                ledger.unrecorded += count;
             }
         } else if line.kind == "phase" {
             phase = line.phase;

@@ -226,10 +226,12 @@ impl Serving {
 
     /// The account with everything that others count.
     pub fn ledger(&self) -> Ledger {
+        let account = self.account.ledger();
         Ledger {
             denied: self.audit.denied(),
+            unrecorded: account.unrecorded + self.audit.unrecorded(),
             audit_bytes: self.audit.bytes(),
-            ..self.account.ledger()
+            ..account
         }
     }
 }

@@ -43,10 +43,35 @@ pub fn classify(row: &Row, evidence: &[Evidence]) -> Finding {
     if let Some(note) = broken_sandbox(row, evidence) {
         return Finding::Closed(note);
     }
+    if let Some(note) = unrecorded(evidence) {
+        return Finding::Closed(note);
+    }
     evidence
         .iter()
         .find_map(|item| decisive(row, item, evidence))
         .unwrap_or(Finding::Nothing)
+}
+
+/// A proxy whose disk is full refuses what it would have forwarded. Whatever was made of that says nothing about who made
+/// it, unless they were stopped for filling a disk themselves: it may have been the same one.
+fn unrecorded(evidence: &[Evidence]) -> Option<Note> {
+    let filled =
+        |item: &Evidence| matches!(item, Evidence::Ended(_, end) if end.outcome == Outcome::DiskLimit);
+    let (before, after) = account(evidence)?;
+    let refused = after.since(before).unrecorded;
+    let words = format!("the proxy could not write its records, and refused {refused} times for that");
+    (refused > 0 && !evidence.iter().any(filled)).then(|| note(Cause::ProxyOutOfDisk, &words))
+}
+
+/// The account before and after the phase.
+fn account(evidence: &[Evidence]) -> Option<(&Ledger, &Ledger)> {
+    evidence.iter().find_map(|item| {
+        if let Evidence::Account { before, after } = item {
+            Some((before, after))
+        } else {
+            None
+        }
+    })
 }
 
 /// In the last phase everything ends it; only a graded result that could not be stored is taken back.
@@ -230,13 +255,7 @@ fn ended(row: &Row, job: Job, end: &End, all: &[Evidence]) -> Option<Finding> {
 
 /// However the agent ended, what it left is verified, unless the model service was down.
 fn agent(row: &Row, end: &End, all: &[Evidence]) -> Finding {
-    let account = all.iter().find_map(|item| {
-        if let Evidence::Account { before, after } = item {
-            Some((before, after))
-        } else {
-            None
-        }
-    });
+    let account = account(all);
     let told = told(end);
     // Whatever it made of that: an agent that gives up politely is no worse than one that crashes.
     let outage = account

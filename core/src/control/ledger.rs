@@ -24,6 +24,9 @@ pub struct Ledger {
     pub denied: u64,
     /// Requests refused because the budget was spent.
     pub budget_refusals: u64,
+    /// Connections, requests and tries refused because write-ahead log or audit could not take them.
+    #[serde(default)]
+    pub unrecorded: u64,
     /// Requests that a model service answered well.
     #[serde(default)]
     pub answers: u64,
@@ -90,6 +93,7 @@ impl Ledger {
             refused_requests: self.refused_requests.saturating_sub(before.refused_requests),
             denied: self.denied.saturating_sub(before.denied),
             budget_refusals: self.budget_refusals.saturating_sub(before.budget_refusals),
+            unrecorded: self.unrecorded.saturating_sub(before.unrecorded),
             answers: self.answers.saturating_sub(before.answers),
             provider_errors: self.provider_errors.saturating_sub(before.provider_errors),
             provider_failures: failures,
@@ -131,6 +135,7 @@ impl Ledger {
             refused_requests: self.refused_requests.saturating_add(later.refused_requests),
             denied: self.denied.saturating_add(later.denied),
             budget_refusals: self.budget_refusals.saturating_add(later.budget_refusals),
+            unrecorded: self.unrecorded.saturating_add(later.unrecorded),
             answers: self.answers.saturating_add(later.answers),
             provider_errors: self.provider_errors.saturating_add(later.provider_errors),
             provider_failures: self.provider_failures.saturating_add(later.provider_failures),

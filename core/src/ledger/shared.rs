@@ -47,6 +47,8 @@ struct Kept {
     unwritten: VecDeque<Entry>,
     /// The last line could not be written.
     broken: bool,
+    /// Requests and tries that were not admitted for that.
+    unrecorded: u64,
 }
 
 impl<J: Journal> SharedBook<J> {
@@ -57,6 +59,7 @@ impl<J: Journal> SharedBook<J> {
             book,
             unwritten: VecDeque::new(),
             broken: false,
+            unrecorded: 0,
         };
         Ok(Self {
             kept: Mutex::new(kept),
@@ -115,6 +118,11 @@ impl<J: Journal> SharedBook<J> {
         self.lock().broken
     }
 
+    /// How many requests and tries were not admitted because the log could not take them.
+    pub fn unrecorded(&self) -> u64 {
+        self.lock().unrecorded
+    }
+
     fn lock(&self) -> MutexGuard<'_, Kept> {
         match self.kept.lock() {
             Ok(kept) => kept,
@@ -122,8 +130,14 @@ impl<J: Journal> SharedBook<J> {
         }
     }
 
-    /// A reservation that cannot be written is none: the book is as before.
     fn hold(&self, kept: &mut Kept, wanted: &Wanted) -> Result<Hold, Denied> {
+        let held = self.record(kept, wanted);
+        kept.unrecorded += u64::from(held == Err(Denied::LogBroken));
+        held
+    }
+
+    /// A reservation that cannot be written is none: the book is as before.
+    fn record(&self, kept: &mut Kept, wanted: &Wanted) -> Result<Hold, Denied> {
         if !self.write_rest(kept) {
             return Err(Denied::LogBroken);
         }
@@ -268,5 +282,59 @@ impl<J: Journal> Drop for Reservation<J> {
                 book.release(id, Fault::Nobody)
             }
         });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::ledger::Grant;
+
+    /// Has room for so many lines.
+    struct Room(AtomicUsize);
+
+    impl Journal for Room {
+        fn append(&self, _: &Entry) -> io::Result<()> {
+            let take = |room: usize| room.checked_sub(1);
+            let taken = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take);
+            taken.map(drop).map_err(|_| io::ErrorKind::StorageFull.into())
+        }
+    }
+
+    #[test]
+    fn what_the_log_cannot_take_is_refused_and_counted() {
+        let grant = Grant {
+            budget: PicoUsd::from_pico(1_000),
+            max_requests: 10,
+            max_tokens: 1_000,
+            max_parallel: 10,
+        };
+        let (book, first) = Book::open([(EgressPhase::Agent, grant)].into(), String::new());
+        // For the first line and one reservation.
+        let book = Arc::new(SharedBook::open(book, &first, Room(2.into())).unwrap());
+        let ask = Ask {
+            input_cost: PicoUsd::from_pico(1),
+            input_tokens: 1,
+            output_price: PicoUsd::from_pico(1),
+            output_tokens: 1,
+            least_output: 1,
+        };
+        let model = "test/model".parse().unwrap();
+        let reserve = || SharedBook::reserve(&book, EgressPhase::Agent, &model, &ask);
+        let held = reserve().unwrap();
+        assert_eq!((reserve().err(), book.unrecorded()), (Some(Denied::LogBroken), 1));
+        assert_eq!(
+            (held.again(false).err(), book.unrecorded()),
+            (Some(Denied::LogBroken), 2)
+        );
+        book.journal().0.store(10, Ordering::SeqCst);
+        assert!(reserve().is_ok());
+        assert_eq!(
+            book.unrecorded(),
+            2,
+            "what is refused by the account is another matter"
+        );
     }
 }

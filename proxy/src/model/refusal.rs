@@ -49,8 +49,13 @@ impl Refusal {
 
     /// Without its line in the audit nothing is forwarded.
     pub fn unwritable() -> Self {
-        let message = "The audit of this run cannot be written, so nothing is forwarded.";
+        let message = format!("The audit of this run cannot be written, so nothing is forwarded. {OURS}");
         Self::policy(Unwritable::CODE, message)
+    }
+
+    /// Is this the code of a refusal for want of a record, ours to answer for?
+    pub fn is_unrecorded(code: &str) -> bool {
+        [LOG_BROKEN, Unwritable::CODE].contains(&code)
     }
 
     /// With another status.
@@ -122,7 +127,7 @@ impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Self {
         let code = match denied {
             Denied::Rate => "rate_exhausted",
-            Denied::Book(shared::Denied::LogBroken) => "ledger_unavailable",
+            Denied::Book(shared::Denied::LogBroken) => LOG_BROKEN,
             Denied::Book(shared::Denied::Refused(refused)) => match refused {
                 Refused::NoPurse => "no_models",
                 Refused::Frozen => "ledger_frozen",
@@ -133,13 +138,12 @@ impl From<Denied> for Refusal {
                 Refused::Held => "budget_held",
             },
         };
-        Self::policy(
-            code,
-            format!(
-                "{}. This is a limit of the run, not a fault of the network.",
-                capital(&denied.to_string())
-            ),
-        )
+        let whose = if Self::is_unrecorded(code) {
+            OURS
+        } else {
+            "This is a limit of the run, not a fault of the network."
+        };
+        Self::policy(code, format!("{}. {whose}", capital(&denied.to_string())))
     }
 }
 
@@ -150,6 +154,9 @@ fn capital(sentence: &str) -> String {
         .map(|first| first.to_uppercase().chain(letters).collect())
         .unwrap_or_default()
 }
+
+const LOG_BROKEN: &str = "ledger_unavailable";
+const OURS: &str = "This is a fault of the platform, not of the run.";
 
 #[derive(Serialize)]
 struct Body<'a> {

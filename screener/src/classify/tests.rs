@@ -342,6 +342,47 @@ fn the_account_tells_an_empty_purse_from_a_service_that_is_down() {
 }
 
 #[test]
+fn a_proxy_without_room_for_its_records_is_nobodys_fault_but_ours() {
+    let refused = |before, after| {
+        let ledger = |unrecorded| Ledger {
+            unrecorded,
+            budget_refusals: unrecorded,
+            ..Ledger::default()
+        };
+        Evidence::Account {
+            before: ledger(before),
+            after: ledger(after),
+        }
+    };
+    let ends = [
+        (Phase::Setup, Job::Install),
+        (Phase::Agent, Job::Agent),
+        (Phase::Verify, Job::Verifier),
+    ];
+    for (phase, job) in ends {
+        let cause = |outcome, account| {
+            let evidence = [Evidence::Ended(job, end(outcome, 1)), account];
+            cause_of(&row(phase, false), &evidence)
+        };
+        for outcome in [Outcome::Exited, Outcome::Timeout, Outcome::Oom] {
+            assert_eq!(cause(outcome, refused(0, 1)), Some(Cause::ProxyOutOfDisk));
+            assert_ne!(
+                cause(outcome, refused(2, 2)),
+                Some(Cause::ProxyOutOfDisk),
+                "an earlier phase's"
+            );
+        }
+        // Else filling the disk beside the proxy would be a way out of a bad score.
+        let filled = cause(Outcome::DiskLimit, refused(0, 1));
+        assert!(
+            filled.is_some() && filled != Some(Cause::ProxyOutOfDisk),
+            "{phase}"
+        );
+    }
+    assert!(Cause::ProxyOutOfDisk.is_retried() && !Cause::ProxyOutOfDisk.is_graded());
+}
+
+#[test]
 fn a_verifier_that_cannot_start_is_the_agents_fault_only_where_they_share() {
     let ended = [Evidence::Ended(Job::Verifier, end(Outcome::SpawnFailed, 0))];
     assert_eq!(

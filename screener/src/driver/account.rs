@@ -30,13 +30,20 @@ impl<E: Engine> Driver<E> {
         Ok(Evidence::Account { before, after })
     }
 
+    /// Reads the account at the end of a setup. Nothing can be spent in one; what was refused is booked with the agent's.
+    pub(super) async fn setup_account(&self, live: &Live) -> Result<Evidence, Halt> {
+        let after = live.ledger().await?;
+        let before = self.row.memo.last.clone();
+        Ok(Evidence::Account { before, after })
+    }
+
     /// Reads the account after a verifier and books what changed since `before`.
-    pub(super) async fn verifier_account(&mut self, live: &Live, before: &Ledger) -> Result<Ledger, Halt> {
+    pub(super) async fn verifier_account(&mut self, live: &Live, before: Ledger) -> Result<Evidence, Halt> {
         let after = live.ledger().await?;
         let memo = &mut self.row.memo;
-        memo.verifier_ledger.add(&after.since(before));
+        memo.verifier_ledger.add(&after.since(&before));
         memo.verifier_ledger.budget = self.assignment.verifier_budget;
-        Ok(after)
+        Ok(Evidence::Account { before, after })
     }
 
     /// Asks the model services for the bills that the proxy could not ask for any more: it may have died in between. What
@@ -130,6 +137,7 @@ fn later(streamed: &Ledger, read: &Ledger) -> Ledger {
         refused_requests: read.refused_requests,
         denied: read.denied,
         budget_refusals: read.budget_refusals,
+        unrecorded: read.unrecorded,
         ..streamed.clone()
     }
 }

@@ -1,6 +1,6 @@
 //! Phase `setup`: the agent's install command, a step's files and `setup.sh`, a step's healthcheck.
 
-use assay_core::phase::EgressPhase;
+use assay_core::{control::runner::Outcome, phase::EgressPhase};
 use assay_engine::Engine;
 
 use super::{Driver, Halt, execute::Job, live::Live, pack::Item};
@@ -26,6 +26,9 @@ impl<E: Engine> Driver<E> {
             && let Some(check) = self.step_plan()?.healthcheck
         {
             self.check_health(&live, &check).await?;
+        }
+        if seen.iter().any(has_proxy) {
+            seen.push(self.setup_account(&live).await?);
         }
         seen.push(Evidence::SetUp);
         Ok(seen)
@@ -102,6 +105,11 @@ impl<E: Engine> Driver<E> {
         };
         self.execute(live, job).await.map(ended)
     }
+}
+
+/// Something was executed, and the proxy was there to its end.
+fn has_proxy(evidence: &Evidence) -> bool {
+    matches!(evidence, Evidence::Ended(_, end) if end.outcome != Outcome::ProxyLost)
 }
 
 fn passed(evidence: &Evidence) -> bool {

@@ -64,8 +64,12 @@ impl<E: Engine> Driver<E> {
             self.upload_tests(&live).await?;
             self.run_tests(&live).await?
         };
-        let seen = self.result(&live, end).await?;
-        self.row.memo.last = self.verifier_account(&live, &before).await?;
+        let mut seen = self.result(&live, end).await?;
+        let account = self.verifier_account(&live, before).await?;
+        if let Evidence::Account { after, .. } = &account {
+            self.row.memo.last = after.clone();
+        }
+        seen.push(account);
         Ok(seen)
     }
 
@@ -160,7 +164,7 @@ impl<E: Engine> Driver<E> {
             seen.splice(0..0, failed(&live.services().await).map(Evidence::ServiceFailed));
         }
         self.finish_records(records, RECORDS_PATIENCE).await?;
-        self.verifier_account(&live, &Ledger::default()).await?;
+        seen.push(self.verifier_account(&live, Ledger::default()).await?);
         if let Err(error) = self.site.engine.destroy(&live.name()).await {
             tracing::warn!(%error, "the verifier's sandbox stays for the reconciler");
         }

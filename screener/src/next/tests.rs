@@ -330,15 +330,19 @@ fn any_evidence() -> impl Strategy<Value = Evidence> {
     let shape = (0usize..4, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
         |(steps, health, setup, separate)| Evidence::Prepared(outline(steps, health, setup, separate)),
     );
-    let account = (0u64..3, 0u64..3, 0u64..3).prop_map(|(failures, refusals, answers)| Evidence::Account {
-        before: Ledger::default(),
-        after: Ledger {
-            provider_failures: failures,
-            budget_refusals: refusals,
-            answers,
-            ..Ledger::default()
-        },
-    });
+    let account =
+        (0u64..3, 0u64..3, 0u64..3, 0u64..2).prop_map(|(failures, refusals, answers, unrecorded)| {
+            Evidence::Account {
+                before: Ledger::default(),
+                after: Ledger {
+                    provider_failures: failures,
+                    budget_refusals: refusals,
+                    unrecorded,
+                    answers,
+                    ..Ledger::default()
+                },
+            }
+        });
     let said = || Just("said".to_owned());
     prop_oneof![
         4 => shape,

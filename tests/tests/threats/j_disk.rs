@@ -1,10 +1,23 @@
 //! Full disks, group J: what the log or the audit cannot hold is not forwarded, and nothing is lost but the time.
 
 use assay_core::{
-    audit::End,
+    agent::Contract,
+    audit,
+    cause::Cause,
+    control::{
+        proxy::Ledger,
+        runner::{self, End, Usage},
+    },
     ledger::{Book, Entry},
+    limits::LimitSettings,
     money::PicoUsd,
+    phase::Phase,
     policy::AuditDuty,
+};
+use assay_screener::{
+    classify::{Finding, classify},
+    evidence::{Evidence, Job},
+    row::{Memo, Row},
 };
 use assay_tests::stage::{Outcome, Stage};
 
@@ -37,6 +50,7 @@ fn fill(stage: &Stage) {
 
 /// Calls until what was left of the last page is used up. How many were answered; all others were refused with `code`.
 fn call_until_refused(stage: &Stage, code: &str) -> usize {
+    let before = stage.ledger().unwrap();
     let calls = attack(stage, "web.model_call", &[&CALLS.to_string()]);
     let lines: Vec<&str> = calls.text.lines().collect();
     let answered = lines
@@ -50,6 +64,9 @@ fn call_until_refused(stage: &Stage, code: &str) -> usize {
         "{}",
         calls.text
     );
+    // By this the screener knows whose fault it was.
+    let told = stage.ledger().unwrap().since(&before).unrecorded;
+    assert_eq!(usize::try_from(told).unwrap(), CALLS - answered);
     answered
 }
 
@@ -107,6 +124,36 @@ fn stream_quietly(stage: &Stage) -> Outcome {
     stage.attack(None, &argv).unwrap()
 }
 
+/// Why an attempt ends whose agent failed while the account of its sandbox came to this.
+fn cause_of(after: &Ledger) -> Option<Cause> {
+    let row = Row {
+        contract: Contract::Command,
+        defaults: LimitSettings::default().default,
+        step: 0,
+        phase: Phase::Agent,
+        memo: Memo::default(),
+    };
+    let end = End {
+        outcome: runner::Outcome::Exited,
+        exit_code: Some(1),
+        signal: None,
+        detail: None,
+        wall_ms: 1_000,
+        usage: Usage::default(),
+        stdout_bytes: 0,
+        stderr_bytes: 0,
+    };
+    let account = Evidence::Account {
+        before: Ledger::default(),
+        after: after.clone(),
+    };
+    match classify(&row, &[Evidence::Ended(Job::Agent, end), account]) {
+        Finding::Passed(note) => note.map(|note| note.cause),
+        Finding::Closed(note) => Some(note.cause),
+        Finding::Nothing | Finding::Stored(_) => None,
+    }
+}
+
 #[test]
 fn j2_a_full_disk_under_the_log_lets_nothing_be_forwarded_that_it_cannot_hold() {
     let Some(stage) = on_a_small_disk(AuditDuty::BestEffort) else {
@@ -114,6 +161,7 @@ fn j2_a_full_disk_under_the_log_lets_nothing_be_forwarded_that_it_cannot_hold() 
     };
     let pid = stage.proxy_pid().unwrap();
     assert!(is_answered(&stage));
+    assert_eq!(cause_of(&stage.ledger().unwrap()), Some(Cause::AgentFailed));
     fill_under_a_stream(&stage);
 
     let forwarded = stage.internet.model.generations().len();
@@ -124,6 +172,11 @@ fn j2_a_full_disk_under_the_log_lets_nothing_be_forwarded_that_it_cannot_hold() 
     );
     let health = stage.proxy_answer().unwrap();
     assert!(health.serving && health.faults.contains(&"log_broken".to_owned()));
+    assert_eq!(
+        cause_of(&stage.ledger().unwrap()),
+        Some(Cause::ProxyOutOfDisk),
+        "an agent that fails for that is tried again"
+    );
     let (ledger, dead) = (stage.ledger().unwrap(), record(&stage).ledger());
     assert_eq!(ledger.settled, billed(&stage));
     assert!(
@@ -143,7 +196,7 @@ fn j2_a_full_disk_under_the_log_lets_nothing_be_forwarded_that_it_cannot_hold() 
         (ledger.settled, PicoUsd::ZERO, ledger.requests)
     );
     let verdict = stage.closed_audit().unwrap();
-    assert_eq!((verdict.broken, verdict.end), (None, End::Closed));
+    assert_eq!((verdict.broken, verdict.end), (None, audit::End::Closed));
     assert_eq!(verdict.decisions.denied, stage.ledger().unwrap().denied);
 }
 
@@ -171,7 +224,7 @@ fn j2_where_the_audit_is_required_a_full_disk_under_it_lets_nothing_out() {
     assert!(stage.proxy_answer().unwrap().faults.is_empty());
     assert_eq!(stage.ledger().unwrap().settled, billed(&stage));
     let verdict = stage.closed_audit().unwrap();
-    assert_eq!((verdict.broken, verdict.end), (None, End::Closed));
+    assert_eq!((verdict.broken, verdict.end), (None, audit::End::Closed));
     assert_eq!(verdict.decisions.denied, stage.ledger().unwrap().denied);
 }
 
