@@ -7,6 +7,7 @@ mod cluster;
 mod daemon;
 mod faulty;
 mod front;
+mod gate;
 mod node;
 mod outside;
 mod skewed;
@@ -34,6 +35,7 @@ pub use self::{
     daemon::Daemon,
     faulty::{Fault, Faulty},
     front::{Front, Hold},
+    gate::Gate,
     node::Node,
     outside::Outside,
 };

@@ -5,14 +5,17 @@
 //! ends in exactly one outcome with score 1, the books agree, stored streams have no gap, and nothing is left on the
 //! engine. What happens in between:
 //!
-//! | killed | prepare | start … verify | report |
-//! |---|---|---|---|
-//! | screener | adopted, the build is run again | adopted, the same execution goes on | adopted, reported |
-//! | API, both replicas | goes on | goes on | goes on |
-//! | PostgreSQL | goes on | goes on | goes on |
-//! | proxy | `image_unavailable`, again | `proxy_lost`, again | goes on, the account closed at the grant |
-//! | main (the runner) | – | `sandbox_lost`, again | goes on |
-//! | container engine | `image_unavailable`, again | `sandbox_lost`, again | goes on, the account closed at the grant |
+//! | killed | prepare | start, half made | start … verify | report |
+//! |---|---|---|---|---|
+//! | screener | adopted, the build is run again | adopted, the rest is made | adopted, the same execution goes on | adopted, reported |
+//! | API, both replicas | goes on | goes on | goes on | goes on |
+//! | PostgreSQL | goes on | goes on | goes on | goes on |
+//! | proxy | `image_unavailable`, again | – | `proxy_lost`, again | goes on, the account closed at the grant |
+//! | main (the runner) | – | – | `sandbox_lost`, again | goes on |
+//! | container engine | `image_unavailable`, again | `sandbox_failed`, again | `sandbox_lost`, again | goes on, the account closed at the grant |
+//!
+//! Half made is a sandbox whose init and proxy exist and whose main does not: a gate before the engine keeps back the
+//! request for it.
 //!
 //! "Again" is a second attempt, which the agent does not pay for. A proxy that is lost twice is the agent's fault.
 //!
@@ -59,9 +62,13 @@ impl Victim {
         Self::Engine,
     ];
 
-    /// How the first attempt ends that was in this phase; `None` where it goes on to its reward.
-    fn loses(self, phase: Phase) -> Option<Cause> {
-        match (self, phase) {
+    /// How the first attempt ends that was in this cell; `None` where it goes on to its reward.
+    fn loses(self, cell: Cell) -> Option<Cause> {
+        if cell.half {
+            // Neither proxy nor main runs before main exists.
+            return (self == Self::Engine).then_some(Cause::SandboxFailed);
+        }
+        match (self, cell.phase) {
             (Self::Screener | Self::Api | Self::Postgres, _)
             | (_, Phase::Report)
             | (Self::Main, Phase::Prepare) => None,
@@ -163,7 +170,7 @@ async fn kill(kit: &mut Installation, victim: Victim) -> anyhow::Result<()> {
 async fn outcome(kit: &Installation, waiting: Waiting, victim: Victim) -> anyhow::Result<()> {
     let (run, attempts) = stage::ended(kit, waiting).await?;
     let causes: Vec<Option<Cause>> = attempts.iter().map(|attempt| attempt.cause).collect();
-    let lost = victim.loses(waiting.cell.phase).map(Some);
+    let lost = victim.loses(waiting.cell).map(Some);
     let expected: Vec<_> = lost.into_iter().chain([Some(Cause::Completed)]).collect();
     ensure!(causes == expected, "{causes:?}, not {expected:?}: {attempts:#?}");
     ensure!(

@@ -1,17 +1,21 @@
 //! A Docker daemon of the suite's own, on a bridge of its own, that may be killed and started again.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
 
 use anyhow::Context as _;
+use assay_core::id::RunId;
 
-use super::{Ground, Part, Programs, child};
+use super::{Gate, Ground, Part, Programs, child};
 
 /// The daemon. Dropping it stops it and removes its bridge.
 #[derive(Debug)]
 pub struct Daemon {
+    /// What stands before it, for screeners.
+    pub gate: Gate,
     folder: PathBuf,
     bridge: String,
     gateway: String,
@@ -22,7 +26,9 @@ impl Daemon {
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
         // Process ids differ between suites that run beside this one.
         let number = std::process::id() % 250;
+        std::fs::create_dir_all(folder)?;
         let daemon = Self {
+            gate: Gate::before(socket(folder), folder.join("gate.sock"))?,
             folder: folder.to_owned(),
             bridge: format!("assay-kill{number}"),
             gateway: format!("172.31.{number}.1"),
@@ -66,7 +72,17 @@ impl Daemon {
 
     /// Its socket.
     pub fn socket(&self) -> PathBuf {
-        self.folder.join("docker.sock")
+        socket(&self.folder)
+    }
+
+    /// The roles of the containers that there are of a run, running or not.
+    pub async fn roles(&self, run: RunId) -> anyhow::Result<BTreeSet<String>> {
+        let filter = format!("label=assay.dev/run={run}");
+        let format = r#"{{.Label "assay.dev/role"}}"#;
+        let roles = self
+            .docker(["ps", "-a", "--filter", &filter, "--format", format])
+            .await?;
+        Ok(roles.lines().map(str::to_owned).collect())
     }
 
     /// What its client prints.
@@ -135,7 +151,7 @@ impl Ground for Daemon {
 
     fn tell(&self, screener: &mut Part, programs: &Programs) {
         screener
-            .env("ASSAY_ENGINE_SOCKET", self.socket())
+            .env("ASSAY_ENGINE_SOCKET", self.gate.socket())
             .env("ASSAY_SANDBOX_BIN", &programs.sandbox);
     }
 }
@@ -151,6 +167,10 @@ impl Drop for Daemon {
             eprintln!("the daemon in {} stays: {error}", self.folder.display());
         }
     }
+}
+
+fn socket(folder: &Path) -> PathBuf {
+    folder.join("docker.sock")
 }
 
 fn script(name: &str) -> PathBuf {

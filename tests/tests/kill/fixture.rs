@@ -60,14 +60,16 @@ echo 42 > answer.txt
 }
 
 /// The Dockerfile. Only `prepare` has a build that waits and then needs its proxy; `round` keeps it out of the cache.
-fn dockerfile(phase: Phase, round: &str) -> String {
+fn dockerfile(cell: Cell, round: &str) -> String {
     let mut text = "FROM debian:bookworm-slim\nCOPY hold /usr/local/bin/hold\nRUN chmod 755 /usr/local/bin/hold\nWORKDIR /app\n".to_owned();
-    if phase == Phase::Prepare {
+    if cell.phase == Phase::Prepare {
         text += &format!(
             "RUN echo prepare > /turn; echo {round}; hold prepare && bash -c '</dev/tcp/127.0.0.1/15080'\n"
         );
     } else {
-        text += &format!("RUN echo {phase} > /turn\n");
+        // Two cells of one task would be one task.
+        let half = if cell.half { " half" } else { "" };
+        text += &format!("RUN echo {}{half} > /turn\n", cell.phase);
     }
     text
 }
@@ -81,7 +83,7 @@ pub fn write_task(folder: &Path, cell: Cell, round: &str) -> std::io::Result<()>
         &TASK.replacen("[verifier]\n", &format!("[verifier]\n{apart}"), 1),
     )?;
     write(folder, "instruction.md", "Write 42 into answer.txt")?;
-    write(folder, "environment/Dockerfile", &dockerfile(cell.phase, round))?;
+    write(folder, "environment/Dockerfile", &dockerfile(cell, round))?;
     write(folder, "environment/hold", HOLD)?;
     write(folder, "tests/test.sh", TEST)
 }

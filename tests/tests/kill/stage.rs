@@ -25,30 +25,41 @@ pub struct Cell {
     pub phase: Phase,
     /// The verifier has a sandbox of its own.
     pub apart: bool,
+    /// The sandbox is half made: init and proxy exist, main does not.
+    pub half: bool,
 }
 
 impl Cell {
-    /// Every phase, and the verifier both ways.
+    /// Every phase, the start also in its middle, and the verifier both ways.
     pub fn all() -> Vec<Self> {
         let shared = Phase::ALL.map(Self::from);
         let apart = Self {
-            phase: Phase::Verify,
             apart: true,
+            ..Self::from(Phase::Verify)
         };
-        shared.into_iter().chain([apart]).collect()
+        let half = Self {
+            half: true,
+            ..Self::from(Phase::Start)
+        };
+        shared.into_iter().chain([apart, half]).collect()
     }
 }
 
 impl From<Phase> for Cell {
     fn from(phase: Phase) -> Self {
-        Self { phase, apart: false }
+        Self {
+            phase,
+            apart: false,
+            half: false,
+        }
     }
 }
 
 impl std::fmt::Display for Cell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let apart = if self.apart { "-apart" } else { "" };
-        write!(f, "{}{apart}", self.phase)
+        let half = if self.half { "-half" } else { "" };
+        write!(f, "{}{apart}{half}", self.phase)
     }
 }
 
@@ -73,8 +84,21 @@ pub async fn agent(kit: &Installation) -> anyhow::Result<AgentId> {
     Ok(kit.api.register_agent(&new).await?.id)
 }
 
-/// Submits one run for each cell, and waits until each is verifiably in its own.
+/// Submits one run for each cell, and waits until each is verifiably in its own. What is kept half made comes last: a
+/// request to the daemon does not wait for ever.
 pub async fn bring(
+    kit: &Installation,
+    agent: AgentId,
+    cells: &[Cell],
+    round: &str,
+) -> anyhow::Result<Vec<Waiting>> {
+    let (last, first): (Vec<Cell>, Vec<Cell>) = cells.iter().copied().partition(|cell| cell.half);
+    let mut all = bring_at_once(kit, agent, &first, round).await?;
+    all.extend(bring_at_once(kit, agent, &last, round).await?);
+    Ok(all)
+}
+
+async fn bring_at_once(
     kit: &Installation,
     agent: AgentId,
     cells: &[Cell],
@@ -97,6 +121,7 @@ pub async fn bring(
         };
         let run = submit(kit, order, round).await?;
         match cell.phase {
+            Phase::Start if cell.half => kit.ground.gate.hold(run),
             // The healthcheck follows at once, so its beginning is where `start` has done its work.
             Phase::Start => kit.front.hold(run, Hold::Begin(Phase::Health)),
             Phase::Report => kit.front.hold(run, Hold::Report),
@@ -161,6 +186,10 @@ async fn is_there(kit: &Installation, waiting: Waiting, attempt: &Attempt) -> an
         return Ok(false);
     }
     match waiting.cell.phase {
+        Phase::Start if waiting.cell.half => {
+            let made = kit.ground.roles(waiting.run).await?;
+            Ok(kit.ground.gate.holds(waiting.run) && made.iter().eq(["init", "proxy"]))
+        }
         Phase::Start | Phase::Report => Ok(kit.front.holds(waiting.run)),
         // A healthcheck prints nothing; its phase begins with the first check.
         Phase::Health => Ok(true),
@@ -194,6 +223,7 @@ impl Drop for Going {
 /// Opens every gate.
 pub fn let_go(kit: &Arc<Installation>) -> Going {
     kit.front.let_go();
+    kit.ground.gate.let_go();
     let kit = Arc::clone(kit);
     Going(tokio::spawn(async move {
         let mut opened = BTreeSet::new();
