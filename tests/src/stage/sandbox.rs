@@ -341,15 +341,22 @@ impl Stage {
         Ok(children.trim().parse()?)
     }
 
-    /// Kills the proxy with SIGKILL and waits for its end.
+    /// Kills the proxy with SIGKILL, if it lives, and waits for its end.
+    ///
+    /// Its keeper ends once it has waited for it. Were the keeper killed, the proxy would hold its ports for a moment more.
     pub fn kill_proxy(&mut self) -> anyhow::Result<()> {
+        if let Ok(pid) = self.proxy_pid() {
+            // Somebody else may have been first.
+            self.operator(&format!("kill -9 {pid} || true"))?;
+        }
         let at = self
             .processes
             .iter()
             .rposition(|process| process.name == "proxy")
             .context("no proxy")?;
         let mut process = self.processes.remove(at);
-        self.sandbox.run(async move { process.child.kill().await })?;
+        let ended = async move { tokio::time::timeout(PATIENCE, process.child.wait()).await };
+        self.sandbox.run(ended)??;
         Ok(())
     }
 

@@ -123,6 +123,7 @@ fn h3_what_was_under_way_when_the_proxy_was_killed_counts_as_spent() {
             .unwrap();
         call.join().unwrap();
     });
+    stage.kill_proxy().unwrap();
     stage.start_proxy().unwrap();
     let ledger = stage.ledger().unwrap();
     assert!(
