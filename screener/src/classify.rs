@@ -249,7 +249,7 @@ fn ended(row: &Row, job: Job, end: &End, all: &[Evidence]) -> Option<Finding> {
         )),
         Job::Install | Job::StepSetup | Job::Apply => None,
         Job::Agent => Some(agent(row, end, all)),
-        Job::Verifier => verifier(row, end),
+        Job::Verifier => verifier(row, end, all),
     }
 }
 
@@ -258,14 +258,8 @@ fn agent(row: &Row, end: &End, all: &[Evidence]) -> Finding {
     let account = account(all);
     let told = told(end);
     // Whatever it made of that: an agent that gives up politely is no worse than one that crashes.
-    let outage = account
-        .map(|(before, after)| after.since(before))
-        .filter(Ledger::was_provider_down);
-    if let Some(ledger) = outage {
-        return closed(
-            Cause::ProviderDown,
-            &format!("{}; the agent {told}", outage_of(&ledger)),
-        );
+    if let Some(outage) = outage(all) {
+        return closed(Cause::ProviderDown, &format!("{outage}; the agent {told}"));
     }
     let spent = account.is_some_and(|(before, after)| after.budget_refusals > before.budget_refusals);
     let cause = match end.outcome {
@@ -298,19 +292,31 @@ fn was_set_up(row: &Row) -> bool {
     row.step_outline().is_some_and(|step| step.setup)
 }
 
-fn outage_of(ledger: &Ledger) -> String {
-    if ledger.frozen {
-        return "the model service did not keep to what was asked or reserved".to_owned();
+/// That the model service was down in this phase, if it was.
+fn outage(all: &[Evidence]) -> Option<String> {
+    let (before, after) = account(all)?;
+    let ledger = after.since(before);
+    if !ledger.was_provider_down() {
+        return None;
     }
-    format!(
+    if ledger.frozen {
+        return Some("the model service did not keep to what was asked or reserved".to_owned());
+    }
+    Some(format!(
         "the model service failed {} requests, {} of them at the end, and answered {}",
         ledger.provider_failures, ledger.failures_in_a_row, ledger.answers
-    )
+    ))
 }
 
-/// `None` when it ended in a way that lets its reward count.
-fn verifier(row: &Row, end: &End) -> Option<Finding> {
+/// `None` when it ended in a way that lets its reward count. A judge whose model was down has judged nobody.
+fn verifier(row: &Row, end: &End, all: &[Evidence]) -> Option<Finding> {
     let told = told(end);
+    if let Some(outage) = outage(all) {
+        return Some(closed(
+            Cause::ProviderDown,
+            &format!("{outage}; the verifier {told}"),
+        ));
+    }
     let shared = row.step_outline().is_some_and(|step| !step.separate);
     let cause = match end.outcome {
         Outcome::Timeout => Cause::VerifierTimeout,

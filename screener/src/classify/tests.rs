@@ -342,6 +342,29 @@ fn the_account_tells_an_empty_purse_from_a_service_that_is_down() {
 }
 
 #[test]
+fn a_verifier_whose_model_was_down_has_judged_nobody() {
+    let account = |provider_failures| Evidence::Account {
+        before: Ledger {
+            provider_failures: 4,
+            failures_in_a_row: 4,
+            ..Ledger::default()
+        },
+        after: Ledger {
+            provider_failures,
+            failures_in_a_row: provider_failures,
+            ..Ledger::default()
+        },
+    };
+    let rewarded = Evidence::Rewarded([("reward".to_owned(), 0.0)].into());
+    let cause = |account| {
+        let ended = Evidence::Ended(Job::Verifier, end(Outcome::Exited, 0));
+        cause_of(&row(Phase::Verify, true), &[ended, rewarded.clone(), account])
+    };
+    assert_eq!(cause(account(5)), Some(Cause::ProviderDown));
+    assert_eq!(cause(account(4)), None, "that was the agent's");
+}
+
+#[test]
 fn a_proxy_without_room_for_its_records_is_nobodys_fault_but_ours() {
     let refused = |before, after| {
         let ledger = |unrecorded| Ledger {
