@@ -5,6 +5,9 @@
 //! Ten tenants and three classes share `RUNS` queued runs. Workers of every class claim as many runs as a screener has slots
 //! and report each of them. One window is 1,000 runs; its samples are the rate and the time of every claim. The same
 //! number of windows is taken with a short queue first, so that a queue that slows down as it grows shows it.
+//!
+//! Workers that claim as fast as they are answered show the highest rate, and wait for each other. So the time of a claim
+//! is taken once more at [`PACE`], where each worker begins a round at its time however long the last one took.
 //! Prints JSON.
 
 use std::{
@@ -60,14 +63,16 @@ async fn main() -> Result<(), Failure> {
     let bench = Bench::start(Path::new(program), folder.path()).await?;
     let idle_kib = bench.resident_kib()?;
     bench.queue(2 * drained(windows)).await?;
-    let short = bench.measure(windows).await?;
+    let short = bench.measure(windows, None).await?;
     bench.queue(runs).await?;
-    let long = bench.measure(windows).await?;
+    let long = bench.measure(windows, None).await?;
+    let paced = bench.measure(windows, Some(PACE)).await?;
     let found = Found {
         idle_kib,
         loaded_kib: bench.resident_kib()?,
         short,
         long,
+        paced,
     };
     bench.stop().await?;
     writeln!(std::io::stdout(), "{}", serde_json::to_string(&found)?)?;
@@ -85,6 +90,8 @@ struct Found {
     short: Samples,
     /// With all runs queued.
     long: Samples,
+    /// The same at [`PACE`].
+    paced: Samples,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -165,8 +172,8 @@ impl Bench {
         Ok(())
     }
 
-    /// Claims and completes `windows` times 1,000 runs.
-    async fn measure(&self, windows: usize) -> Result<Samples, Failure> {
+    /// Claims and completes `windows` times 1,000 runs, at so many runs a second or as fast as can be.
+    async fn measure(&self, windows: usize, pace: Option<u32>) -> Result<Samples, Failure> {
         let mut workers = Vec::new();
         for class in CLASSES {
             for _ in 0..WORKERS_PER_CLASS {
@@ -178,8 +185,10 @@ impl Bench {
             let begun = Instant::now();
             let mut set = JoinSet::new();
             let share = WINDOW.div_ceil(workers.len());
-            for worker in &workers {
-                set.spawn(worker.clone().work(share));
+            let count = u32::try_from(workers.len())?;
+            for (worker, turn) in workers.iter().zip(0..) {
+                let every = pace.map(|pace| Duration::from_secs(1) * SLOTS * count / pace);
+                set.spawn(worker.clone().work(share, Rounds::new(every, turn, count)));
             }
             let mut done = 0;
             while let Some(ended) = set.join_next().await {
@@ -247,10 +256,11 @@ struct Worker {
 
 impl Worker {
     /// Completes `share` runs; returns how many, and how long each claim took.
-    async fn work(self, share: usize) -> Result<(usize, Vec<f64>), Failure> {
+    async fn work(self, share: usize, mut rounds: Rounds) -> Result<(usize, Vec<f64>), Failure> {
         let (mut done, mut claims) = (0, Vec::new());
         let url = format!("{}/v1/workers/{}/claim", self.base, self.id);
         while done < share {
+            rounds.next().await;
             let begun = Instant::now();
             let claimed: Claimed = self
                 .client
@@ -295,6 +305,26 @@ impl Worker {
             .json(Method::POST, &url, Some(&self.key), Some(&report))
             .await;
         Ok(answer?)
+    }
+}
+
+/// When a worker begins its rounds.
+struct Rounds(Option<tokio::time::Interval>);
+
+impl Rounds {
+    /// One each time; the turns of `count` workers lie evenly between. At once without a time.
+    fn new(every: Option<Duration>, turn: u32, count: u32) -> Self {
+        Self(every.map(|every| {
+            let first = tokio::time::Instant::now() + every * turn / count;
+            tokio::time::interval_at(first, every)
+        }))
+    }
+
+    /// Waits for the next. One that is late begins at once, and the ones behind it keep their times.
+    async fn next(&mut self) {
+        if let Some(interval) = &mut self.0 {
+            interval.tick().await;
+        }
     }
 }
 
@@ -366,5 +396,7 @@ const CLASSES: [&str; 3] = ["1", "2", "validator"];
 const WORKERS_PER_CLASS: usize = 2;
 /// What a screener has free when it claims.
 const SLOTS: u32 = 4;
+/// Runs a second that the queue has to bear.
+const PACE: u32 = 500;
 /// Runs of one window.
 const WINDOW: usize = 1000;
