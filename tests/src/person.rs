@@ -183,6 +183,22 @@ impl Person {
             offset = stretch.next_offset;
         }
     }
+
+    /// An artifact of the last attempt, as text.
+    pub async fn artifact(&self, ended: &Ended, name: &str) -> anyhow::Result<String> {
+        let artifacts = self.api.artifacts(ended.last()?.id).await?;
+        let found = artifacts.iter().find(|artifact| artifact.name == name);
+        let names = || {
+            artifacts
+                .iter()
+                .map(|artifact| artifact.name.as_str())
+                .collect::<Vec<_>>()
+        };
+        let artifact = found.with_context(|| format!("{name} is not among {:?}", names()))?;
+        let mut bytes = Vec::new();
+        self.api.fetch(artifact, &mut bytes).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
 }
 
 fn written(files: &Files) -> Result<tempfile::TempDir, Error> {

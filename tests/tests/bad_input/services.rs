@@ -4,7 +4,7 @@ use std::path::Path;
 
 use assay_core::{agent::Contract, cause::Cause, policy::Policy};
 use assay_tests::installation::{
-    Ended, Files, Installation, Order,
+    Files, Installation, Order,
     files::{dockerfile, python_task, task},
 };
 
@@ -15,7 +15,7 @@ pub async fn of_the_example(home: &Installation) {
     let files = folder("ask-the-service");
     let ended = home.run(&files, None).await.unwrap();
     expect(&ended, Cause::Completed, Some(1.0), &[]);
-    let printed = printed(home, &ended, "service-inventory.log").await;
+    let printed = home.artifact(&ended, "service-inventory.log").await.unwrap();
     assert!(
         printed.contains("inventory is open") && printed.contains("GET /items"),
         "{printed}"
@@ -61,7 +61,7 @@ pub async fn that_never_get_healthy(home: &Installation) {
         "opening the book",
     ];
     expect(&ended, Cause::ServiceFailed, None, &words);
-    let printed = printed(home, &ended, "service-db.log").await;
+    let printed = home.artifact(&ended, "service-db.log").await.unwrap();
     assert!(printed.contains("opening the book"), "{printed}");
 }
 
@@ -122,7 +122,7 @@ pub async fn that_reach_for_more(home: &Installation) {
         .with("environment/thief/a.py", attack);
     let ended = home.run(&files, None).await.unwrap();
     expect(&ended, Cause::Completed, Some(1.0), &[]);
-    let printed = printed(home, &ended, "service-thief.log").await;
+    let printed = home.artifact(&ended, "service-thief.log").await.unwrap();
     let line = |name: &str| {
         let found = printed.lines().find(|line| line.starts_with(name));
         found.unwrap_or_else(|| panic!("{name}: {printed}")).to_owned()
@@ -198,15 +198,4 @@ fn folder(name: &str) -> Files {
         .join("../examples/tasks")
         .join(name);
     add(Files::default(), &root, &root)
-}
-
-/// What is kept of a service's output.
-async fn printed(home: &Installation, ended: &Ended, name: &str) -> String {
-    let artifacts = home.api.artifacts(ended.last().unwrap().id).await.unwrap();
-    let names: Vec<&str> = artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
-    let found = artifacts.iter().find(|artifact| artifact.name == name);
-    let mut bytes = Vec::new();
-    let artifact = found.unwrap_or_else(|| panic!("{name} is not among {names:?}"));
-    home.api.fetch(artifact, &mut bytes).await.unwrap();
-    String::from_utf8_lossy(&bytes).into_owned()
 }

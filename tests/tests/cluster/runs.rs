@@ -88,6 +88,29 @@ async fn an_agent_calls_its_model_and_a_verifier_reaches_what_the_agent_must_not
     );
 }
 
+/// One service that the solution asks, in the sandbox of the agent and anew in that of a separate verifier.
+#[tokio::test(flavor = "multi_thread")]
+async fn services_stand_beside_the_task_and_beside_its_separate_verifier() {
+    let Some(kit) = installation(&[]).await else {
+        return;
+    };
+    let person = Person { api: kit.api.clone() };
+    let separate = format!("artifacts = ['/app/answer.txt']\n{TASK}environment_mode = 'separate'\n");
+    for (head, kept) in [
+        (TASK, "service-answers.log"),
+        (&separate, "verifier-service-answers.log"),
+    ] {
+        let ended = run(&kit, &person, &task_with_a_service(head), None, Policy::default()).await;
+        assert_eq!(
+            (ended.run.cause, ended.run.score),
+            (Some(Cause::Completed), Some(1.0)),
+            "{ended:#?}"
+        );
+        let printed = person.artifact(&ended, kept).await.unwrap();
+        assert!(printed.contains("GET /answer"), "{printed}");
+    }
+}
+
 /// To its end, and until nothing of it is left.
 pub async fn run(
     kit: &Installation<Cluster>,
@@ -166,6 +189,34 @@ fn graded_task() -> Files {
         .with("tests/test.sh", "#!/bin/sh\npython3 /tests/check.py\n")
         .with("tests/check.py", CHECK)
 }
+
+/// The answer is a service's, for the solution and for the verifier.
+fn task_with_a_service(head: &str) -> Files {
+    let ask = "python3 -c 'import urllib.request as r; print(r.urlopen(\"http://answers:8000/answer\").read().decode())'";
+    task_of_an_image()
+        .with("task.toml", format!("{head}{ENVIRONMENT}"))
+        .with("environment/docker-compose.yaml", SERVICE)
+        .with("solution/solve.sh", format!("#!/bin/sh\n{ask} > /app/answer.txt\n"))
+        .with(
+            "tests/test.sh",
+            format!(
+                "#!/bin/sh\n{ask} > /tmp/right\nif cmp /tmp/right /app/answer.txt; then echo 1; else echo 0; fi > \
+                 /logs/verifier/reward.txt\n"
+            ),
+        )
+}
+
+const SERVICE: &str = r#"
+services:
+  main: {depends_on: {answers: {condition: service_healthy}}}
+  answers:
+    image: python:3.12-slim
+    command: [sh, -c, 'mkdir /srv/answers && cd /srv/answers && echo 42 > answer && exec python3 -u -m http.server 8000']
+    healthcheck:
+      test: [CMD, python3, -c, "import socket; socket.create_connection(('127.0.0.1', 8000), 2).close()"]
+      interval: 100ms
+      retries: 100
+"#;
 
 const TASK: &str = "schema_version = \"1.4\"\n[agent]\ntimeout_sec = 120\n[verifier]\ntimeout_sec = 60\n";
 const ENVIRONMENT: &str =
