@@ -30,7 +30,11 @@ mod start;
 mod status;
 mod watch;
 
-use std::{net::IpAddr, sync::OnceLock, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{OnceLock, atomic::AtomicBool},
+    time::Duration,
+};
 
 use assay_core::phase::EgressPhase;
 use bytes::Bytes;
@@ -87,6 +91,8 @@ pub struct Kubernetes {
     beacon: Option<IpAddr>,
     beacon_at: BeaconAt,
     queue: Queue,
+    /// The API server did not answer when it was asked last. Watches do not show it.
+    silent: AtomicBool,
     /// Since room was first asked for.
     crowd: OnceLock<Crowd>,
     builds: Option<Builds>,
@@ -121,6 +127,7 @@ impl Kubernetes {
             lookup: Lookup::new(settings.registries),
             ways: Ways::new(settings.reach),
             made: Made::default(),
+            silent: AtomicBool::new(false),
             crowd: OnceLock::new(),
             beacon,
             beacon_at: settings.beacon,

@@ -1,6 +1,6 @@
 //! How much more the cluster has room for: what may wait for a node at the same time, and what quotas leave.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use futures_util::future::join;
 use k8s_openapi::{
@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     Kubernetes,
+    fault::fault,
     kept::{Kept, Trouble},
     labels, pod,
     quantity::thousandths,
@@ -69,6 +70,11 @@ impl Crowd {
 
 /// How many more sandboxes of that size may be asked for now.
 pub(super) async fn room(engine: &Kubernetes, slot: &Resources) -> Result<u32, Error> {
+    if engine.silent.load(Ordering::Relaxed) {
+        let version = engine.client.apiserver_version().await;
+        version.map_err(|error| fault("look for room", &error))?;
+        engine.silent.store(false, Ordering::Relaxed);
+    }
     let crowd = engine.crowd.get_or_init(|| Crowd::of(engine));
     let away = |trouble: Trouble| Error::Unavailable {
         operation: "look for room",

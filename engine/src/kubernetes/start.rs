@@ -1,9 +1,9 @@
 //! Brings a sandbox up: Secret, pod, and the way until its runner can be reached.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::{try_join_all, try_join4};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, PostParams};
 use tokio::{sync::SemaphorePermit, time::Instant};
 
@@ -74,11 +74,8 @@ async fn place(engine: &Kubernetes, spec: &SandboxSpec) -> Result<Pod, Error> {
         options: &engine.options,
         annotations: living::annotations(&facts),
     };
+    store_secret(engine, &secret).await?;
     let how = PostParams::default();
-    match again(|| engine.secrets.create(&how, &secret)).await {
-        Err(error) if !is_taken(&error) => return Err(fault("create the Secret", &error)),
-        _ => {}
-    }
     let pod = plan.pod();
     match again(|| engine.pods.create(&how, &pod)).await {
         Ok(pod) => {
@@ -95,6 +92,20 @@ async fn place(engine: &Kubernetes, spec: &SandboxSpec) -> Result<Pod, Error> {
                 Err(found.map_or_else(|| fault("create the pod", &error), |_| foreign(spec)))
             }
         },
+    }
+}
+
+/// The first that is asked for a sandbox. Where nobody answers, nothing was tried.
+async fn store_secret(engine: &Kubernetes, secret: &Secret) -> Result<(), Error> {
+    let how = PostParams::default();
+    let stored = again(|| engine.secrets.create(&how, secret));
+    match tokio::time::timeout(ANSWER, stored).await {
+        Ok(Err(error)) if !is_taken(&error) => Err(fault("create the Secret", &error)),
+        Ok(_) => Ok(()),
+        Err(_) => {
+            engine.silent.store(true, Ordering::Relaxed);
+            Err(Error::NoRoom("the API server does not answer".to_owned()))
+        }
     }
 }
 
@@ -200,6 +211,9 @@ async fn late(engine: &Kubernetes, spec: &SandboxSpec, seen: &Progress) -> Error
         message: format!("not done after {seconds} s: {message}"),
     }
 }
+
+/// How long the API server may take for the first of a sandbox.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Removes the files' Secret. The API server keeps no credential of a sandbox that runs.
 async fn forget_secret(engine: &Kubernetes, spec: &SandboxSpec) -> Result<(), Error> {
