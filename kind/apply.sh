@@ -4,7 +4,7 @@ set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-[ -f "$state/applied/images/kustomization.yaml" ] || fail "no images were built yet; run: make k8s-images"
+[ -f "$state/applied/builds.env" ] || fail "no images were built yet; run: make k8s-images"
 [ -f "$state/registry-address" ] || fail "the cluster is not up; run: make k8s-up"
 
 secrets() {
@@ -22,24 +22,47 @@ secrets() {
   has_secret pending-work || kubectl_ create secret generic pending-work -n assay-system --from-literal=token="$(random 24)"
 }
 
-# A kustomization over the overlay: digests, and where pods find the registry.
-named() {
-  local address
-  address=$(cat "$state/registry-address")
+# A kustomization over the overlay: digests, and where pods find the registry. Nodes know it by name, pods by address.
+named() { # address
   cat <<YAML
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
-resources: [$(realpath --relative-to "$state/applied" "$project/manifests/overlays/kind")]
+resources: [$(realpath --relative-to "$state/applied" "$project/manifests/overlays/kind"), registry.yaml]
 components: [images, $(realpath --relative-to "$state/applied" "$project/manifests/components/sandbox-images")]
-patches:
-- target: {kind: StatefulSet, name: screener-.*}
-  patch: |
-    - {op: add, path: /spec/template/spec/hostAliases, value: [{ip: "$address", hostnames: [${registry_host%:*}]}]}
+configMapGenerator:
+- name: screener
+  namespace: assay-system
+  behavior: merge
+  options: {disableNameSuffixHash: true}
+  envs: [builds.env]
+  literals:
+  - ASSAY_PUSH_REPOSITORY=$1:5000/assay/tasks
+  - ASSAY_MIRRORS=docker.io=http://$1:5000,$registry_host=http://$1:5000,$1:5000=http://$1:5000
+YAML
+}
+
+# The registry stands outside of the cluster, so its wall is an address.
+reach() { # address
+  cat <<YAML
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: registry-of-kind
+  namespace: assay-builds
+  labels: {app.kubernetes.io/part-of: assay}
+spec:
+  podSelector: {matchLabels: {assay.dev/role: build}}
+  policyTypes: [Egress]
+  egress:
+  - to: [{ipBlock: {cidr: $1/32}}]
+    ports: [{protocol: TCP, port: 5000}]
 YAML
 }
 
 secrets >&2
-named >"$state/applied/kustomization.yaml"
+address=$(cat "$state/registry-address")
+named "$address" >"$state/applied/kustomization.yaml"
+reach "$address" >"$state/applied/registry.yaml"
 # A Job cannot be changed.
 kubectl_ delete job -n assay-system migrate --ignore-not-found --wait >&2
 kubectl_ apply --server-side --force-conflicts -k "$state/applied" >&2

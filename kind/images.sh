@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # `make k8s-images`: builds our programs and images, pushes them to the cluster's registry, and notes their digests for
-# k8s-apply. What has not changed is not built again.
+# k8s-apply. What has not changed is not built again. The images that tasks start from are pushed too: builders reach no other
+# registry.
 set -euo pipefail
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
+# What the examples start from.
+bases=(debian:bookworm-slim python:3.12-slim)
 target=${CARGO_TARGET_DIR:-$project/target}
 triple=$(rustc -vV | sed -n 's/^host: //p')
 work=$(mktemp -d "${TMPDIR:-/tmp}/assay-images.XXXXXX")
@@ -21,6 +24,15 @@ push() { # name: of the folder with its Dockerfile in $work
   container build -q -t "$tag" "$work/$1" >/dev/null
   container push -q "${options[@]}" "$tag" >/dev/null
   digest "$1"
+}
+
+# An image of the world, under the name that Dockerfiles have for it.
+base() { # image
+  local tag=127.0.0.1:$registry_port/library/$1 options=()
+  [ "$(engine)" = podman ] && options=(--tls-verify=false)
+  container image inspect "$1" >/dev/null 2>&1 || container pull -q "$1" >/dev/null
+  container tag "$1" "$tag"
+  container push -q "${options[@]}" "$tag" >/dev/null
 }
 
 # As the registry tells it, so that it is the one that nodes will see.
@@ -43,6 +55,8 @@ context_of api "$target/release/assay-api"
 context_of screener "$target/release/assay-screener"
 context_of cli "$target/release/assay"
 context_of postgres && cp "$project/images/postgres/serve.sh" "$work/postgres/"
+context_of builder "$target/$triple/sandbox/assay-builder"
+context_of buildah
 context_of proxy "$target/$triple/sandbox/assay-proxy"
 # On Kubernetes init puts the runner in its place, so its image has both.
 context_of init-iptables "$target/$triple/sandbox/assay-init-iptables"
@@ -60,3 +74,15 @@ mkdir -p "$state/applied/images"
   done
 } >"$work/images.yaml"
 mv "$work/images.yaml" "$state/applied/images/kustomization.yaml"
+{
+  echo "ASSAY_IMAGE_REPOSITORY=$registry_host/assay/tasks"
+  for name in builder buildah; do
+    say "image $name"
+    echo "ASSAY_${name^^}_IMAGE=$registry_host/assay/$name@$(push $name)"
+  done
+} >"$work/builds.env"
+mv "$work/builds.env" "$state/applied/builds.env"
+for image in "${bases[@]}"; do
+  say "base image $image"
+  base "$image"
+done
