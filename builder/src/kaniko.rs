@@ -92,7 +92,6 @@ fn arguments(plan: &RunPlan, context: &Path, bases: &Bases) -> Vec<String> {
         format!("--dockerfile={}", context.join(&plan.dockerfile).display()),
         "--no-push".to_owned(),
         format!("--oci-layout-path={}", path::LAYOUT),
-        "--reproducible".to_owned(),
         format!("--custom-platform=linux/{}", architecture()),
         "--log-format=text".to_owned(),
         // Else it asks the clouds' metadata services who it is.
@@ -102,6 +101,10 @@ fn arguments(plan: &RunPlan, context: &Path, bases: &Bases) -> Vec<String> {
         // Our own folders are volumes, which it leaves alone; what holds them is not the image's either.
         "--ignore-path=/assay".to_owned(),
     ];
+    // Over a base whose history it does not know it would crash (v1.28.3, in the library that takes the times out).
+    if bases.have_history {
+        words.push("--reproducible".to_owned());
+    }
     words.extend(bases.maps().map(|map| format!("--registry-map={map}")));
     let args = plan.args.iter();
     words.extend(args.map(|(name, value)| format!("--build-arg={name}={value}")));
@@ -141,6 +144,7 @@ mod tests {
         let bases = Bases {
             address: ([127, 0, 0, 1], 4711).into(),
             hosts: vec!["index.docker.io".to_owned(), "r.example:5000".to_owned()],
+            have_history: true,
         };
         let words = arguments(&plan, Path::new("/assay/context/environment"), &bases);
         let platform = format!("--custom-platform=linux/{}", architecture());
@@ -151,18 +155,24 @@ mod tests {
                 "--dockerfile=/assay/context/environment/sub/Dockerfile",
                 "--no-push",
                 "--oci-layout-path=/assay/layout",
-                "--reproducible",
                 &platform,
                 "--log-format=text",
                 "--credential-helpers=",
                 "--skip-default-registry-fallback",
                 "--insecure-registry=127.0.0.1:4711",
                 "--ignore-path=/assay",
+                "--reproducible",
                 "--registry-map=index.docker.io=127.0.0.1:4711/h0",
                 "--registry-map=r.example:5000=127.0.0.1:4711/h1",
                 "--build-arg=A=b c",
             ]
         );
+        let other = Bases {
+            have_history: false,
+            ..bases
+        };
+        let untold = arguments(&plan, Path::new("/assay/context/environment"), &other);
+        assert!(!untold.contains(&"--reproducible".to_owned()));
         // No cache, so no repository of one; no destination.
         assert!(
             !words

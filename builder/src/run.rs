@@ -95,7 +95,7 @@ fn judge(tool: Tool, word: &Word, oom: bool, log: &Tail) -> Verdict {
             let (fault, reason, last) = match tool {
                 Tool::Buildah => (buildah::fault(&failure), log.text(), log.last()),
                 Tool::Kaniko => {
-                    let last = kaniko::last_word(log).unwrap_or("it said nothing");
+                    let last = kaniko::last_word(log).unwrap_or(log.last());
                     (kaniko::fault(&failure), kaniko::reason(log), last)
                 }
             };

@@ -114,7 +114,7 @@ fn base(layout: &Layout) {
     let layer = put(&[0; 1024]);
     let config = serde_json::json!({
         "os": "linux", "architecture": architecture(), "config": {},
-        "rootfs": { "type": "layers", "diff_ids": [layer.digest] },
+        "rootfs": { "type": "layers", "diff_ids": [layer.digest] }, "history": [{ "created_by": "x" }],
     });
     let config = put(config.to_string().as_bytes());
     let manifest = serde_json::json!({ "schemaVersion": 2, "config": config, "layers": [layer] });

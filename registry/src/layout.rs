@@ -76,6 +76,17 @@ pub struct Image {
     /// Its layers, unpacked.
     #[serde(default)]
     pub rootfs: RootFs,
+    /// What made it, step by step; not every builder writes it.
+    #[serde(default)]
+    pub history: Vec<Step>,
+}
+
+/// A step that made an image.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Step {
+    /// It left no layer.
+    #[serde(default)]
+    pub empty_layer: bool,
 }
 
 /// How an image's programs want to run.
@@ -153,6 +164,19 @@ impl Layout {
             "manifests": named.collect::<Vec<_>>(),
         });
         fs::write(self.index(), index.to_string())
+    }
+
+    /// An image of it: manifest and configuration.
+    pub fn image(&self, image: &Descriptor) -> io::Result<(Manifest, Image)> {
+        let manifest: Manifest = self.json(image)?;
+        let config = manifest.config.clone().unwrap_or_else(|| image.clone());
+        Ok((manifest, self.json(&config)?))
+    }
+
+    fn json<T: for<'de> Deserialize<'de>>(&self, blob: &Descriptor) -> io::Result<T> {
+        let digest = blob.digest.parse().map_err(io::Error::other)?;
+        let bytes = read_plain(&self.blob(&digest), MOST_JSON)?;
+        Ok(serde_json::from_slice(&bytes)?)
     }
 
     /// The images that the index names.

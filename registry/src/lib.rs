@@ -20,7 +20,7 @@ pub use self::{
     client::{Client, Repository, own_platform},
     error::Error,
     exchange::{Answer, Http},
-    layout::{Descriptor, INDEX, Image, ImageConfig, Layout, Manifest, Platform, architecture},
+    layout::{Descriptor, INDEX, Image, ImageConfig, Layout, Manifest, Platform, Step, architecture},
     login::{Unreadable, logins},
     reference::Reference,
     shelf::Shelf,

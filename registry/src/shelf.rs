@@ -53,6 +53,11 @@ impl Shelf {
         }
     }
 
+    /// What it offers from.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// Offers an image of the layout under this name.
     pub fn put(&mut self, repository: &str, tag: &str, image: Descriptor) {
         let tags = self.images.entry(repository.to_owned()).or_default();

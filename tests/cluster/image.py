@@ -113,7 +113,8 @@ def put(registry, tar, name, changes, under=None):
     upload(base, layer["digest"], layer["size"], lambda: open(tar, "rb"))
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
     config = json.dumps({"architecture": machine, "os": "linux", "config": configuration(changes, config),
-                         "rootfs": {"type": "layers", "diff_ids": [*diffs, layer["digest"]]}}).encode()
+                         "rootfs": {"type": "layers", "diff_ids": [*diffs, layer["digest"]]},
+                         "history": [{"created_by": "image.py"} for _ in [*diffs, layer]]}).encode()
     digest = "sha256:" + hashlib.sha256(config).hexdigest()
     upload(base, digest, len(config), lambda: io.BytesIO(config))
     manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "layers": [*layers, layer],

@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use assay_registry::{Layout, Reference, Shelf};
+use assay_registry::{Descriptor, Layout, Reference, Shelf};
 
 use crate::fetch;
 
@@ -18,6 +18,8 @@ pub(crate) struct Bases {
     /// The registries that it stands for, as Kaniko names them. One's number is the first word of its repositories here:
     /// a host's own name may have letters that no repository has.
     pub(super) hosts: Vec<String>,
+    /// Each tells what made its layers.
+    pub(super) have_history: bool,
 }
 
 impl Bases {
@@ -25,12 +27,13 @@ impl Bases {
     pub(super) fn serve(layout: Layout, names: &[String]) -> io::Result<Self> {
         let images: BTreeMap<_, _> = layout.images()?.into_iter().collect();
         let mut shelf = Shelf::new(layout);
-        let mut hosts = Vec::new();
+        let (mut hosts, mut have_history) = (Vec::new(), true);
         for (number, name) in names.iter().enumerate() {
             let image = images.get(&fetch::name(number));
             let (image, reference) = image
                 .zip(Reference::parse(name))
                 .ok_or_else(|| io::Error::other(format!("the base image {name} was not fetched")))?;
+            have_history &= has_history(shelf.layout(), image)?;
             let host = place(&mut hosts, &reference.host);
             let repository = format!("{}/{}", prefix(host), reference.repository);
             shelf.put(&repository, &reference.version, image.clone());
@@ -48,7 +51,11 @@ impl Bases {
                 }
             });
         })?;
-        Ok(Self { address, hosts })
+        Ok(Self {
+            address,
+            hosts,
+            have_history,
+        })
     }
 
     /// Where Kaniko has to look instead, for each registry.
@@ -56,6 +63,12 @@ impl Bases {
         let hosts = self.hosts.iter().enumerate();
         hosts.map(|(number, host)| format!("{host}={}/{}", self.address, prefix(number)))
     }
+}
+
+fn has_history(layout: &Layout, image: &Descriptor) -> io::Result<bool> {
+    let (manifest, image) = layout.image(image)?;
+    let told = image.history.iter().filter(|step| !step.empty_layer).count();
+    Ok(told == manifest.layers.len())
 }
 
 fn prefix(host: usize) -> String {
@@ -79,16 +92,22 @@ mod tests {
     use std::fs;
 
     use assay_core::digest::Digest;
-    use assay_registry::{Client, Descriptor, Registries};
+    use assay_registry::{Client, Registries};
+    use serde_json::json;
 
     use super::*;
 
-    fn image(layout: &Layout, text: &str) -> Descriptor {
-        let manifest = format!(r#"{{"config":{{"digest":"{text}"}}}}"#);
-        let digest = Digest::of(&manifest);
-        fs::write(layout.blob(&digest), &manifest).unwrap();
-        serde_json::from_value(serde_json::json!({ "digest": digest.to_string(), "size": manifest.len() }))
-            .unwrap()
+    fn put(layout: &Layout, value: &serde_json::Value) -> Descriptor {
+        let text = value.to_string();
+        let digest = Digest::of(&text);
+        fs::write(layout.blob(&digest), &text).unwrap();
+        serde_json::from_value(json!({ "digest": digest.to_string(), "size": text.len() })).unwrap()
+    }
+
+    /// An image of one layer that nobody reads.
+    fn image(layout: &Layout, name: &str, history: &serde_json::Value) -> Descriptor {
+        let config = put(layout, &json!({ "author": name, "history": history }));
+        put(layout, &json!({ "config": config, "layers": [{ "digest": "" }] }))
     }
 
     #[tokio::test]
@@ -101,7 +120,10 @@ mod tests {
             "docker.io/me/tool",
             "other.example/a/b:1",
         ];
-        let images: Vec<_> = names.iter().map(|name| image(&layout, name)).collect();
+        let images: Vec<_> = names
+            .iter()
+            .map(|name| image(&layout, name, &json!([{}])))
+            .collect();
         let index = images.iter().cloned().enumerate();
         let index: Vec<_> = index
             .map(|(number, image)| (fetch::name(number), image))
@@ -132,6 +154,22 @@ mod tests {
             let reference = Reference::parse(&format!("{address}/{name}")).unwrap();
             let found = client.repository(&reference).manifest(&reference.version).await;
             assert_eq!(found.unwrap().0.to_string(), images[image].digest, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_base_that_does_not_tell_its_history_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::create(folder.path()).unwrap();
+        for (history, told) in [
+            (json!([{ "empty_layer": true }, { "created_by": "x" }]), true),
+            (json!([]), false),
+            (json!([{ "empty_layer": true }]), false),
+        ] {
+            let image = image(&layout, "x", &history);
+            layout.write_index(&[(fetch::name(0), image)]).unwrap();
+            let bases = Bases::serve(layout.clone(), &["debian:12".to_owned()]).unwrap();
+            assert_eq!(bases.have_history, told, "{history}");
         }
     }
 
