@@ -160,7 +160,9 @@ async fn an_api_server_that_falls_silent_is_waited_for() {
     one_attempt(&ended);
     let mut ended = super::chaos::outcome(&kit, &person, &waits).await.unwrap();
     // Nothing was tried in those that were given back.
-    ended.attempts.retain(|attempt| attempt.cause != Some(Cause::NoRoom));
+    ended
+        .attempts
+        .retain(|attempt| attempt.cause != Some(Cause::NoRoom));
     one_attempt(&ended);
 }
 
