@@ -41,5 +41,7 @@ mod room;
 mod runs;
 #[path = "cluster/space.rs"]
 mod space;
+#[path = "cluster/taken.rs"]
+mod taken;
 
 use assay_tests::kubectl;

@@ -95,7 +95,7 @@ async fn services_stand_beside_the_task_and_beside_its_separate_verifier() {
         return;
     };
     let person = Person { api: kit.api.clone() };
-    let separate = format!("artifacts = ['/app/answer.txt']\n{TASK}environment_mode = 'separate'\n");
+    let separate = format!("artifacts = ['/srv/answer.txt']\n{TASK}environment_mode = 'separate'\n");
     for (head, kept) in [
         (TASK, "service-answers.log"),
         (&separate, "verifier-service-answers.log"),
@@ -194,13 +194,13 @@ fn graded_task() -> Files {
 fn task_with_a_service(head: &str) -> Files {
     let ask = "python3 -c 'import urllib.request as r; print(r.urlopen(\"http://answers:8000/answer\").read().decode())'";
     task_of_an_image()
-        .with("task.toml", format!("{head}{ENVIRONMENT}"))
+        .with("task.toml", format!("{head}{}", ENVIRONMENT.replace("/app", "/srv")))
         .with("environment/docker-compose.yaml", SERVICE)
-        .with("solution/solve.sh", format!("#!/bin/sh\n{ask} > /app/answer.txt\n"))
+        .with("solution/solve.sh", format!("#!/bin/sh\n{ask} > /srv/answer.txt\n"))
         .with(
             "tests/test.sh",
             format!(
-                "#!/bin/sh\n{ask} > /tmp/right\nif cmp /tmp/right /app/answer.txt; then echo 1; else echo 0; fi > \
+                "#!/bin/sh\n{ask} > /tmp/right\nif cmp /tmp/right /srv/answer.txt; then echo 1; else echo 0; fi > \
                  /logs/verifier/reward.txt\n"
             ),
         )
