@@ -33,6 +33,7 @@ async fn a_fork_bomb_is_killed() {
         return;
     };
     let mut request = shell("bomb() { bomb | bomb & wait; }; bomb");
+    request.user = Some("nobody".to_owned());
     request.limits.wall_ms = 20_000;
     let done = sandbox.run(&request).await;
     assert_eq!(done.end.outcome, Outcome::PidLimit);

@@ -81,8 +81,10 @@ impl Sandbox {
         let file = folder.path().join("runner.json");
         fs::write(&file, serde_json::to_vec(&config).unwrap()).unwrap();
         let address = free_address();
-        let mut command = Command::new("unshare");
+        // No cgroup bounds the processes here, and a fork bomb is not to take those of the other tests. Root is exempt.
+        let mut command = Command::new("prlimit");
         command
+            .args(["--nproc=2000", "unshare"])
             .args(["--pid", "--fork", "--mount", "--mount-proc", "--kill-child"])
             .arg(env!("CARGO_BIN_EXE_assay-runner"))
             .args(["serve", "--config"])
