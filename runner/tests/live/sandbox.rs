@@ -1,11 +1,12 @@
-//! A runner in its own PID and mount namespace, on a free port.
+//! A runner in its own PID and mount namespace, at an address of its own.
 
 use std::{
     collections::BTreeMap,
     fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant},
 };
 
@@ -54,8 +55,12 @@ pub(crate) fn id() -> SandboxId {
     SandboxId(Uuid::from_u128(9))
 }
 
-pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// One of this process's own loopback addresses: a port that was merely free a moment ago may be taken by a connection.
+pub(crate) fn own_address() -> SocketAddr {
+    static USED: AtomicU8 = AtomicU8::new(0);
+    let [high, low, ..] = std::process::id().to_le_bytes();
+    let number = USED.fetch_add(1, Ordering::Relaxed) + 1;
+    SocketAddr::from(([127, 64 | (low & 63), high, number], 15020))
 }
 
 pub(crate) fn client_of(address: SocketAddr, fence: Fence, seed: &[u8; 32]) -> RunnerClient {
@@ -80,7 +85,7 @@ impl Sandbox {
         };
         let file = folder.path().join("runner.json");
         fs::write(&file, serde_json::to_vec(&config).unwrap()).unwrap();
-        let address = free_address();
+        let address = own_address();
         // No cgroup bounds the processes here, and a fork bomb is not to take those of the other tests. Root is exempt.
         let mut command = Command::new("prlimit");
         command

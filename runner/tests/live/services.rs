@@ -6,6 +6,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, TcpStream},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
 };
 
 use assay_core::control::{
@@ -14,7 +15,7 @@ use assay_core::control::{
     signature::Signer,
 };
 
-use crate::sandbox::{FENCE, SEED, Sandbox, Setup, code, free_address, id, shell, skipped, until};
+use crate::sandbox::{FENCE, SEED, Sandbox, Setup, code, id, shell, skipped, until};
 
 /// A service's runner in a PID namespace of its own.
 struct Service {
@@ -30,10 +31,13 @@ impl Drop for Service {
     }
 }
 
+/// At a port of this process's own, below those that connections take.
 fn place(name: &str) -> ServicePlace {
+    static USED: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 600).unwrap() * 20;
     ServicePlace {
         name: name.to_owned(),
-        port: free_address().port(),
+        port: first + USED.fetch_add(1, Ordering::Relaxed),
     }
 }
 
