@@ -200,9 +200,10 @@ impl Shared {
         } else {
             1
         };
-        for _ in 0..tries {
-            let turn = self.next.fetch_add(1, Ordering::Relaxed);
-            let replica = &self.replicas[turn % self.replicas.len()];
+        // Taken once: others who take theirs meanwhile must not lead to the same replica twice.
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        for step in 0..tries {
+            let replica = &self.replicas[(turn + step) % self.replicas.len()];
             if let Ok(answer) = self.send(replica, parts, body.clone()).await {
                 return answer;
             }
