@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use assay_core::id::SandboxId;
 use futures_util::future::try_join;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, Preconditions};
@@ -116,9 +117,16 @@ async fn delete_secret(engine: &Kubernetes, sandbox: SandboxRef) -> Result<(), E
     if !found.is_some_and(|secret| labels::is_ours(&engine.owner, &secret.metadata)) {
         return Ok(());
     }
+    forget_secret(engine, sandbox.sandbox).await
+}
+
+/// Removes the files' Secret. The API server keeps no credential of a sandbox that runs.
+pub(super) async fn forget_secret(engine: &Kubernetes, sandbox: SandboxId) -> Result<(), Error> {
+    let name = labels::name(sandbox);
     let how = DeleteParams::default();
     match again(|| engine.secrets.delete(&name, &how)).await {
-        Err(error) if !is_missing(&error) => Err(fault("delete the Secret", &error)),
-        _ => Ok(()),
+        Err(error) if !is_missing(&error) => return Err(fault("delete the Secret", &error)),
+        _ => engine.made.has_lost_files(sandbox),
     }
+    Ok(())
 }

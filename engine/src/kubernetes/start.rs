@@ -4,20 +4,22 @@ use std::{net::IpAddr, sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::{try_join_all, try_join4};
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{DeleteParams, PostParams};
+use kube::api::PostParams;
 use tokio::{sync::SemaphorePermit, time::Instant};
 
 use super::{
     Kubernetes,
     again::again,
     events,
-    fault::{fault, is_missing, is_taken},
+    fault::{fault, is_taken},
     files,
     image::Found,
     labels::{self, Identity},
     living,
     pod::Plan,
-    reach, room,
+    reach,
+    remove::forget_secret,
+    room,
     status::{Progress, Waiting, progress},
     watch::Watch,
 };
@@ -88,7 +90,7 @@ async fn place(engine: &Kubernetes, spec: &SandboxSpec) -> Result<Pod, Error> {
         Err(error) => match living::pod(engine, spec.sandbox).await? {
             Some(pod) if labels::is_ours(&engine.owner, &pod.metadata) => Ok(pod),
             found => {
-                forget_secret(engine, spec).await?;
+                forget_secret(engine, spec.sandbox).await?;
                 Err(found.map_or_else(|| fault("create the pod", &error), |_| foreign(spec)))
             }
         },
@@ -140,7 +142,7 @@ async fn rise(
         engine.ways.decide(true);
     }
     // The runner answers only after init has ended, and init has read all of it.
-    forget_secret(engine, spec).await?;
+    forget_secret(engine, spec.sandbox).await?;
     seen.ip.ok_or(Error::Timeout {
         operation: "create",
         seconds: spec.start_timeout.as_secs(),
@@ -214,17 +216,6 @@ async fn late(engine: &Kubernetes, spec: &SandboxSpec, seen: &Progress) -> Error
 
 /// How long the API server may take for the first of a sandbox.
 const ANSWER: Duration = Duration::from_secs(5);
-
-/// Removes the files' Secret. The API server keeps no credential of a sandbox that runs.
-async fn forget_secret(engine: &Kubernetes, spec: &SandboxSpec) -> Result<(), Error> {
-    let name = labels::name(spec.sandbox);
-    let how = DeleteParams::default();
-    match again(|| engine.secrets.delete(&name, &how)).await {
-        Err(error) if !is_missing(&error) => return Err(fault("delete the Secret", &error)),
-        _ => engine.made.has_lost_files(spec.sandbox),
-    }
-    Ok(())
-}
 
 fn foreign(spec: &SandboxSpec) -> Error {
     Error::Refused {

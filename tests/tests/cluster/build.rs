@@ -388,18 +388,7 @@ async fn a_pod_of_a_build_reaches_registry_and_store_only() {
             ("10.96.0.1", 443, false),
         ] {
             let script = format!("timeout 2 bash -c 'exec 3<>/dev/tcp/{host}/{port}'");
-            let words = [
-                "exec",
-                &pod,
-                "-n",
-                "assay-builds",
-                "-c",
-                "build",
-                "--",
-                "bash",
-                "-c",
-                &script,
-            ];
+            let words = in_builder(&pod, &script);
             let output = stage.admin.run(&words, None);
             assert_eq!(output.status.success(), open, "{host}:{port} {output:?}");
         }
@@ -433,21 +422,26 @@ async fn a_pod_of_a_build_reaches_registry_and_store_only() {
     assert!(error.is_transient(), "{error}");
 }
 
+/// What runs a script of bash in a builder.
+fn in_builder<'a>(pod: &'a str, script: &'a str) -> [&'a str; 10] {
+    [
+        "exec",
+        pod,
+        "-n",
+        "assay-builds",
+        "-c",
+        "build",
+        "--",
+        "bash",
+        "-c",
+        script,
+    ]
+}
+
 impl Stage {
     /// Kaniko's image has none, until the base is unpacked over it.
     async fn shell_in(&self, pod: &str) {
-        let words = [
-            "exec",
-            pod,
-            "-n",
-            "assay-builds",
-            "-c",
-            "build",
-            "--",
-            "bash",
-            "-c",
-            "true",
-        ];
+        let words = in_builder(pod, "true");
         let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
         loop {
             let output = self.admin.run(&words, None);
