@@ -66,6 +66,11 @@ pub trait Ground {
 
     /// Says to a screener where its sandboxes are.
     fn tell(&self, screener: &mut Part, programs: &Programs);
+
+    /// What the ground itself printed last; empty where somebody else keeps that.
+    fn log(&self) -> String {
+        String::new()
+    }
 }
 
 /// A running installation.
@@ -248,7 +253,9 @@ impl<G: Ground> Installation<G> {
     /// The end of every log, for a test that fails.
     pub fn logs(&self) -> String {
         let parts = self.replicas.iter().chain(&self.screeners);
-        parts.map(Part::log).collect::<Vec<_>>().join("\n")
+        let mut logs: Vec<String> = parts.map(Part::log).collect();
+        logs.push(self.ground.log());
+        logs.join("\n")
     }
 
     /// The folder of everything.

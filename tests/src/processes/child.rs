@@ -86,14 +86,15 @@ impl Part {
 
     /// The end of what it printed.
     pub fn log(&self) -> String {
-        let text = std::fs::read(&self.log).unwrap_or_default();
-        let from = text.len().saturating_sub(LOG_BYTES);
-        format!(
-            "── {}\n{}",
-            self.log.display(),
-            String::from_utf8_lossy(&text[from..])
-        )
+        tail(&self.log)
     }
+}
+
+/// The end of a file that something prints to, under the file's name.
+pub(super) fn tail(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let from = text.len().saturating_sub(LOG_BYTES);
+    format!("── {}\n{}", log.display(), String::from_utf8_lossy(&text[from..]))
 }
 
 /// `kill -9` of a process that is not our child.

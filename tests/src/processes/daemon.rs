@@ -154,6 +154,10 @@ impl Ground for Daemon {
             .env("ASSAY_ENGINE_SOCKET", self.gate.socket())
             .env("ASSAY_SANDBOX_BIN", &programs.sandbox);
     }
+
+    fn log(&self) -> String {
+        child::tail(&self.folder.join("docker.log"))
+    }
 }
 
 impl Drop for Daemon {
