@@ -1,6 +1,6 @@
 //! The model path: typed allow-lists of fields, exact models and money that cannot be overspent.
 //!
-//! A request is judged ([`request`], by the data of [`spec`] and [`fields`]), bounded ([`bound`]), reserved for (the
+//! A request is judged ([`request`], by the data of [`spec`] and [`fields`]), bounded ([`bound`], [`images`]), reserved for (the
 //! account), rebuilt with our own fields ([`own`]) and forwarded with our credential ([`exchange`], over [`pool`]); what
 //! fails by the service's fault is tried again ([`retry`]). The answer is passed on ([`delivery`]) without our credential ([`scrub`])
 //! while its usage is read ([`usage`], [`sse`]), and the reservation is settled; a bill that was cut off is asked for
@@ -14,6 +14,7 @@ pub mod delivery;
 pub mod exchange;
 pub mod fields;
 pub mod head;
+pub mod images;
 pub mod json;
 pub mod key;
 pub mod own;

@@ -3,6 +3,8 @@
 
 #[path = "sandbox/apis.rs"]
 mod apis;
+#[path = "sandbox/bounds.rs"]
+mod bounds;
 #[path = "sandbox/clocks.rs"]
 mod clocks;
 #[path = "sandbox/control.rs"]

@@ -10,7 +10,7 @@ use assay_core::{
     price::ModelPrice,
 };
 
-use super::{json::Json, shape::image_data, spec::Api};
+use super::{images::Images, json::Json, spec::Api};
 
 /// The prices that hold for a request: those of every model that it names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,13 +28,11 @@ pub struct Size {
 }
 
 impl Size {
-    /// Of a body that takes `bytes` when it is sent.
-    pub fn of(api: Api, body: &Json, bytes: usize) -> Self {
+    /// Of a body that takes `bytes` when it is sent, and has these images in it.
+    pub fn of(api: Api, body: &Json, bytes: usize, images: Images) -> Self {
         let turns = body
             .member(api.spec().turns)
             .map_or(0, |turns| turns.items().len());
-        let mut images = Images::default();
-        images.count(body);
         let text = count(bytes).saturating_sub(images.bytes);
         let tokens = text
             .saturating_add(count(turns).saturating_mul(TOKENS_PER_TURN))
@@ -131,51 +129,6 @@ impl Prices {
     }
 }
 
-/// Images anywhere in a body, and the bytes that they take in it. One that is none, in a tool's schema, costs the
-/// workload money and nobody else.
-#[derive(Debug, Default)]
-struct Images {
-    number: u64,
-    bytes: u64,
-}
-
-impl Images {
-    fn count(&mut self, value: &Json) {
-        match value {
-            Json::Object(members) => {
-                if let Some(payload) = payload(value) {
-                    self.number += 1;
-                    self.bytes = self.bytes.saturating_add(count(payload.len()));
-                }
-                for (_, member) in members {
-                    self.count(member);
-                }
-            }
-            Json::List(items) => {
-                for item in items {
-                    self.count(item);
-                }
-            }
-            Json::Null | Json::Bool(_) | Json::Number(_) | Json::Text(_) => {}
-        }
-    }
-}
-
-/// The file in a part of a message that is an image.
-fn payload(part: &Json) -> Option<&str> {
-    let url = match part.member("type")?.as_text()? {
-        "image_url" => part.member("image_url")?.member("url")?,
-        "input_image" => part.member("image_url")?,
-        "image" => {
-            let source = part.member("source")?;
-            let base64 = source.member("type")?.as_text()? == "base64";
-            return source.member("data")?.as_text().filter(|_| base64);
-        }
-        _ => return None,
-    };
-    image_data(url.as_text()?)
-}
-
 fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
@@ -188,6 +141,7 @@ const TOKENS_PER_IMAGE: u64 = 16_384;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::shape::rebuild_object;
 
     fn price(input: u64, output: u64) -> ModelPrice {
         ModelPrice {
@@ -206,7 +160,18 @@ mod tests {
     }
 
     fn size(api: Api, body: &str) -> Size {
-        Size::of(api, &Json::parse(body.as_bytes()).unwrap(), body.len())
+        let Json::Object(members) = Json::parse(body.as_bytes()).unwrap() else {
+            panic!("no object: {body}");
+        };
+        let mut images = Images::default();
+        let rebuilt = rebuild_object(api.spec().fields, members, &mut images).unwrap();
+        Size::of(api, &rebuilt, body.len(), images)
+    }
+
+    /// A request whose one turn, by the user, has this content.
+    fn turn(api: Api, content: &str) -> String {
+        let turns = api.spec().turns;
+        format!(r#"{{"model":"m","{turns}":[{{"role":"user","content":[{content}]}}]}}"#)
     }
 
     #[test]
@@ -260,36 +225,101 @@ mod tests {
 
     #[test]
     fn every_turn_adds_to_the_bytes_of_the_text() {
-        let body = r#"{"messages":[{"content":"x"},{"content":"y"}]}"#;
+        let body =
+            r#"{"model":"m","messages":[{"role":"user","content":"x"},{"role":"user","content":"y"}]}"#;
         assert_eq!(
             size(Api::Chat, body).tokens,
             body.len() as u64 + 2 * TOKENS_PER_TURN
         );
     }
 
+    /// An image in the form of an API.
+    fn image(api: Api, file: &str) -> String {
+        match api {
+            Api::Chat => {
+                format!(r#"{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{file}"}}}}"#)
+            }
+            Api::Responses => {
+                format!(r#"{{"type":"input_image","image_url":"data:image/png;base64,{file}"}}"#)
+            }
+            Api::Messages | Api::CountTokens | Api::Completions | Api::Embeddings => format!(
+                r#"{{"type":"image","source":{{"type":"base64","media_type":"image/png","data":"{file}"}}}}"#
+            ),
+        }
+    }
+
     #[test]
     fn an_image_counts_by_rule_wherever_it_stands() {
-        let data = "A".repeat(100_000);
-        let chat = format!(
-            r#"{{"messages":[{{"content":[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{data}"}}}}]}}]}}"#
+        let file = "A".repeat(100_000);
+        let result = format!(
+            r#"{{"type":"tool_result","tool_use_id":"t","content":[{}]}}"#,
+            image(Api::Messages, &file)
         );
-        let responses = format!(
-            r#"{{"input":[{{"content":[{{"type":"input_image","image_url":"data:image/png;base64,{data}"}}]}}]}}"#
-        );
-        let messages = format!(
-            r#"{{"messages":[{{"content":[{{"type":"tool_result","content":[{{"type":"image","source":{{"type":"base64","media_type":"image/png","data":"{data}"}}}}]}}]}}]}}"#
-        );
-        for (api, body) in [
-            (Api::Chat, chat),
-            (Api::Responses, responses),
-            (Api::Messages, messages),
+        for (api, content) in [
+            (Api::Chat, image(Api::Chat, &file)),
+            (Api::Responses, image(Api::Responses, &file)),
+            (Api::Messages, image(Api::Messages, &file)),
+            (Api::Messages, result),
         ] {
-            let size = size(api, &body);
+            let size = size(api, &turn(api, &content));
             assert_eq!(size.images, 1, "{api:?}");
             assert!(
                 (TOKENS_PER_IMAGE..TOKENS_PER_IMAGE + 1_000).contains(&size.tokens),
                 "{api:?} {size:?}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_counts_by_its_bytes_where_an_image_may_stand_too() {
+        let prose = "no base64, ".repeat(10_000);
+        for api in [Api::Chat, Api::Responses, Api::Messages] {
+            let size = size(api, &turn(api, &image(api, &prose)));
+            assert_eq!(size.images, 1);
+            assert!(size.tokens >= TOKENS_PER_IMAGE + 100_000, "{api:?} {size:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_an_image_counts_by_its_bytes() {
+        let file = "A".repeat(100_000);
+        for api in [Api::Chat, Api::Responses, Api::Messages] {
+            let seeming = image(api, &file);
+            let turns = api.spec().turns;
+            let whole = |field: &str| format!(r#"{{"model":"m","{turns}":[],{field}}}"#);
+            let bodies = match api {
+                Api::Chat => vec![
+                    whole(&format!(
+                        r#""tools":[{{"type":"function","function":{{"name":"t","parameters":{seeming}}}}}]"#
+                    )),
+                    whole(&format!(
+                        r#""response_format":{{"type":"json_schema","json_schema":{{"name":"s","schema":{seeming}}}}}"#
+                    )),
+                    format!(
+                        r#"{{"model":"m","messages":[{{"role":"assistant","content":null,"reasoning_details":[{seeming}]}}]}}"#
+                    ),
+                ],
+                Api::Responses => vec![
+                    whole(&format!(
+                        r#""tools":[{{"type":"function","name":"t","parameters":{seeming}}}]"#
+                    )),
+                    whole(&format!(
+                        r#""text":{{"format":{{"type":"json_schema","name":"s","schema":{seeming}}}}}"#
+                    )),
+                ],
+                Api::Messages | Api::CountTokens | Api::Completions | Api::Embeddings => vec![
+                    whole(&format!(r#""tools":[{{"name":"t","input_schema":{seeming}}}]"#)),
+                    turn(
+                        api,
+                        &format!(r#"{{"type":"tool_use","id":"t","name":"t","input":{seeming}}}"#),
+                    ),
+                ],
+            };
+            for body in bodies {
+                let size = size(api, &body);
+                assert_eq!(size.images, 0, "{body:.200}");
+                assert!(size.tokens >= 100_000, "{size:?} {body:.200}");
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::{
     bound::{Prices, Size},
+    images::Images,
     json::{DUPLICATE, Json},
     key,
     own::Own,
@@ -93,8 +94,8 @@ impl Sent {
             return Err(not_an_object());
         };
         check_denied(&members, purse)?;
-        let rebuilt = rebuild_object(spec.fields, members)?;
-        let images = Size::of(self.api, &rebuilt, 0).images;
+        let mut images = Images::default();
+        let rebuilt = rebuild_object(spec.fields, members, &mut images)?;
         let Json::Object(mut body) = rebuilt else {
             return Err(not_an_object());
         };
@@ -106,12 +107,12 @@ impl Sent {
             models: &self.models,
             prices: &prices,
             stream,
-            images,
+            images: images.number,
         };
         own.write(&mut body);
         let whole = Json::Object(body);
         let mut bytes = whole.to_bytes();
-        let size = Size::of(self.api, &whole, bytes.len() + LIMIT_BYTES);
+        let size = Size::of(self.api, &whole, bytes.len() + LIMIT_BYTES, images);
         let ask = if spec.billed {
             prices.ask(size, named_output, least_output)
         } else {

@@ -1,7 +1,10 @@
 //! Shapes of JSON, as data: what a request may look like. A shape both checks a value and rebuilds it; what no shape
 //! names is refused, so that a field that a provider invents tomorrow is not forwarded today.
 
-use super::json::Json;
+use super::{
+    images::{self, Images},
+    json::Json,
+};
 
 /// What a value may be.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +21,10 @@ pub enum Shape {
     OneOf(&'static [&'static str]),
     /// An image as a `data:` URL; anything that a provider would fetch is refused.
     DataUrl,
+    /// The file of an image, as base64 of at most so many bytes.
+    ImageFile(usize),
+    /// A URL that a provider would fetch: refused by the name that says why.
+    Fetched,
     /// At most so many values of one shape.
     List(&'static Self, usize),
     /// An object with free keys, at most so many, and values of one shape.
@@ -108,8 +115,8 @@ impl Misfit {
 }
 
 impl Shape {
-    /// Checks `value` and rebuilds it.
-    pub fn rebuild(&self, value: Json) -> Result<Json, Misfit> {
+    /// Checks `value`, rebuilds it, and counts the images that stand in it.
+    pub fn rebuild(&self, value: Json, images: &mut Images) -> Result<Json, Misfit> {
         match (self, value) {
             (Self::Any, value)
             | (Self::Bool, value @ Json::Bool(_))
@@ -132,21 +139,31 @@ impl Shape {
                 }
             }
             (Self::Off, Json::Bool(true)) => Err(Fault::Unknown.here()),
-            (Self::DataUrl, Json::Text(text)) => match image_data(&text) {
-                Some(_) => Ok(Json::Text(text)),
+            (Self::DataUrl, Json::Text(text)) => match images::file_of(&text) {
+                Some(file) => {
+                    images.add(file);
+                    Ok(Json::Text(text))
+                }
                 None => Err(Fault::FetchedUrl.here()),
             },
+            (Self::ImageFile(most), Json::Text(text)) if text.len() <= *most => {
+                images.add(&text);
+                Ok(Json::Text(text))
+            }
+            (Self::Fetched, Json::Text(_)) => Err(Fault::FetchedUrl.here()),
             (Self::Empty, Json::List(items)) if items.is_empty() => Ok(Json::List(items)),
             (Self::List(shape, most), Json::List(items)) if items.len() <= *most => {
-                rebuild_list(shape, items)
+                rebuild_list(shape, items, images)
             }
             (Self::Map(shape, most), Json::Object(members)) if members.len() <= *most => {
-                rebuild_map(shape, members)
+                rebuild_map(shape, members, images)
             }
-            (Self::Object(fields), Json::Object(members)) => rebuild_object(fields, members),
-            (Self::Tagged(tag, variants), value @ Json::Object(_)) => rebuild_tagged(tag, variants, value),
+            (Self::Object(fields), Json::Object(members)) => rebuild_object(fields, members, images),
+            (Self::Tagged(tag, variants), value @ Json::Object(_)) => {
+                rebuild_tagged(tag, variants, value, images)
+            }
             (Self::Either(shapes), value) => match shapes.iter().find(|shape| shape.takes(&value)) {
-                Some(shape) => shape.rebuild(value),
+                Some(shape) => shape.rebuild(value, images),
                 None => Err(Fault::Wrong("another type").here()),
             },
             (shape, _) => Err(Fault::Wrong(shape.name()).here()),
@@ -159,7 +176,15 @@ impl Shape {
             Json::Null => matches!(self, Self::Nothing | Self::Any),
             Json::Bool(_) => matches!(self, Self::Bool | Self::Off | Self::Any),
             Json::Number(_) => matches!(self, Self::Whole(..) | Self::Number(..) | Self::Any),
-            Json::Text(_) => matches!(self, Self::Text(_) | Self::OneOf(_) | Self::DataUrl | Self::Any),
+            Json::Text(_) => matches!(
+                self,
+                Self::Text(_)
+                    | Self::OneOf(_)
+                    | Self::DataUrl
+                    | Self::ImageFile(_)
+                    | Self::Fetched
+                    | Self::Any
+            ),
             Json::List(_) => matches!(self, Self::List(..) | Self::Empty | Self::Any),
             Json::Object(_) => {
                 matches!(
@@ -175,9 +200,9 @@ impl Shape {
             Self::Bool => "true or false",
             Self::Whole(..) => "a whole number",
             Self::Number(..) => "a number",
-            Self::Text(_) => "a string, and not too long",
+            Self::Text(_) | Self::ImageFile(_) => "a string, and not too long",
             Self::OneOf(_) => "a listed word",
-            Self::DataUrl => "a data: URL",
+            Self::DataUrl | Self::Fetched => "a data: URL",
             Self::List(..) => "an array, and not too long",
             Self::Map(..) | Self::Object(_) | Self::Tagged(..) => "an object",
             Self::Either(_) | Self::Any => "another type",
@@ -188,24 +213,29 @@ impl Shape {
     }
 }
 
-fn rebuild_list(shape: &Shape, items: Vec<Json>) -> Result<Json, Misfit> {
+fn rebuild_list(shape: &Shape, items: Vec<Json>, images: &mut Images) -> Result<Json, Misfit> {
     let items = items.into_iter().enumerate().map(|(at, item)| {
         shape
-            .rebuild(item)
+            .rebuild(item, images)
             .map_err(|misfit| misfit.below(&format!("[{at}]")))
     });
     Ok(Json::List(items.collect::<Result<_, _>>()?))
 }
 
-fn rebuild_map(shape: &Shape, members: Vec<(String, Json)>) -> Result<Json, Misfit> {
-    let members = members
-        .into_iter()
-        .map(|(key, value)| Ok((key, shape.rebuild(value).map_err(|misfit| misfit.below("*"))?)));
+fn rebuild_map(shape: &Shape, members: Vec<(String, Json)>, images: &mut Images) -> Result<Json, Misfit> {
+    let members = members.into_iter().map(|(key, value)| {
+        let value = shape.rebuild(value, images).map_err(|misfit| misfit.below("*"))?;
+        Ok((key, value))
+    });
     Ok(Json::Object(members.collect::<Result<_, Misfit>>()?))
 }
 
-/// Checks an object's fields and rebuilds it in its own order.
-pub fn rebuild_object(fields: &[Field], members: Vec<(String, Json)>) -> Result<Json, Misfit> {
+/// Checks an object's fields, rebuilds it in its own order, and counts the images that go on.
+pub fn rebuild_object(
+    fields: &[Field],
+    members: Vec<(String, Json)>,
+    images: &mut Images,
+) -> Result<Json, Misfit> {
     let missing = fields.iter().find(|field| {
         field.presence == Presence::Required && !members.iter().any(|(key, _)| key == field.key)
     });
@@ -224,15 +254,25 @@ pub fn rebuild_object(fields: &[Field], members: Vec<(String, Json)>) -> Result<
             }
             continue;
         }
-        let value = field.shape.rebuild(value).map_err(|misfit| misfit.below(&key))?;
+        let mut within = *images;
+        let value = field
+            .shape
+            .rebuild(value, &mut within)
+            .map_err(|misfit| misfit.below(&key))?;
         if field.presence != Presence::Dropped {
             rebuilt.push((key, value));
+            *images = within;
         }
     }
     Ok(Json::Object(rebuilt))
 }
 
-fn rebuild_tagged(tag: &str, variants: &[(&str, &'static [Field])], value: Json) -> Result<Json, Misfit> {
+fn rebuild_tagged(
+    tag: &str,
+    variants: &[(&str, &'static [Field])],
+    value: Json,
+    images: &mut Images,
+) -> Result<Json, Misfit> {
     let word = value.member(tag).filter(|word| **word != Json::Null);
     let fields = variants
         .iter()
@@ -240,16 +280,8 @@ fn rebuild_tagged(tag: &str, variants: &[(&str, &'static [Field])], value: Json)
         .map(|(_, fields)| *fields);
     match (fields, word) {
         // A tag that is there and empty is no tag that is absent.
-        (Some(fields), _) if word != Some(&Json::from("")) => Shape::Object(fields).rebuild(value),
+        (Some(fields), _) if word != Some(&Json::from("")) => Shape::Object(fields).rebuild(value, images),
         (_, None) => Err(Fault::Missing.here().below(tag)),
         (_, Some(_)) => Err(Fault::NotListed.here().below(tag)),
     }
-}
-
-/// The payload of an image as a `data:` URL.
-pub fn image_data(url: &str) -> Option<&str> {
-    let (head, payload) = url.split_once(',')?;
-    let head = head.to_ascii_lowercase();
-    let kind = head.strip_prefix("data:image/")?.strip_suffix(";base64")?;
-    matches!(kind, "png" | "jpeg" | "jpg" | "gif" | "webp").then_some(payload)
 }

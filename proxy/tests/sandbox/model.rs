@@ -40,6 +40,7 @@ pub(crate) struct Script {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
     Answer,
+    ByLength,
     Cut,
     Slow,
     Error(u16),
@@ -62,6 +63,11 @@ impl Script {
     /// A good answer with this usage, whole or as a stream.
     pub(crate) fn answer(input: u64, output: u64) -> Self {
         Self::new(Kind::Answer, input, output)
+    }
+
+    /// A good answer whose usage is a token for every four bytes of the request, as of prose.
+    pub(crate) fn by_length() -> Self {
+        Self::new(Kind::ByLength, 0, 1)
     }
 
     /// A stream that breaks before its usage, named `gen-1`; its cost is told afterwards, once the test says so.
@@ -252,7 +258,14 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         });
         requests.len()
     };
-    let Script { kind, usage, model } = shared.script;
+    let Script {
+        kind,
+        mut usage,
+        model,
+    } = shared.script;
+    if kind == Kind::ByLength {
+        usage.0 = bytes.len() as u64 / 4;
+    }
     if kind == Kind::Slow {
         drop(shared.gate.acquire().await);
     }
@@ -282,7 +295,7 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             headers.insert("x-generation-id", "gen-1".parse().unwrap());
             response
         }
-        Kind::Answer | Kind::Slow | Kind::Flaky(..) | Kind::Leak => {
+        Kind::Answer | Kind::ByLength | Kind::Slow | Kind::Flaky(..) | Kind::Leak => {
             let mut response = if stream {
                 let events = shapes::events(shape, &said).into_iter().map(Ok);
                 response(200, "text/event-stream", events.collect())

@@ -7,7 +7,10 @@ use super::{CACHE_CONTROL, LONG, MANY, SHORT, TYPE, field};
 use crate::model::shape::{
     Field,
     Presence::{Dropped, Optional, Required},
-    Shape::{self, Any, Bool, DataUrl, Either, Empty, List, Number, Object, OneOf, Tagged, Text, Whole},
+    Shape::{
+        self, Any, Bool, DataUrl, Either, Empty, Fetched, ImageFile, List, Number, Object, OneOf, Tagged,
+        Text, Whole,
+    },
 };
 
 /// The body of a request.
@@ -120,10 +123,10 @@ const IMAGES: &[(&str, &[Field])] = &[
                 OneOf(&["image/png", "image/jpeg", "image/gif", "image/webp"]),
                 Required,
             ),
-            field("data", Text(LONG), Required),
+            field("data", ImageFile(LONG), Required),
         ],
     ),
-    FETCHED,
+    ("url", &[TYPE, field("url", DataUrl, Required)]),
 ];
 
 const DOCUMENT: &[Field] = &[
@@ -144,11 +147,8 @@ const DOCUMENTS: &[(&str, &[Field])] = &[
             field("data", Text(LONG), Required),
         ],
     ),
-    FETCHED,
+    ("url", &[TYPE, field("url", Fetched, Required)]),
 ];
-
-/// Refused by the name that says why.
-const FETCHED: (&str, &[Field]) = ("url", &[TYPE, field("url", DataUrl, Required)]);
 
 const CACHED: Field = field("cache_control", CACHE_CONTROL, Optional);
 
