@@ -25,12 +25,6 @@ pub(super) fn is_missing(error: &bollard::errors::Error) -> bool {
     status(error) == Some(404)
 }
 
-/// Podman's storage believes in a mount that is gone, and will know better when it is asked again.
-pub(super) fn has_lost_a_mount(error: &bollard::errors::Error) -> bool {
-    let message = error.to_string();
-    status(error) == Some(500) && message.contains("/merged: no such file or directory")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,20 +34,6 @@ mod tests {
             status_code,
             message: "no".to_owned(),
         }
-    }
-
-    #[test]
-    fn a_lost_mount_is_told_by_its_words() {
-        let error = |message: &str| bollard::errors::Error::DockerResponseServerError {
-            status_code: 500,
-            message: message.to_owned(),
-        };
-        let lost =
-            "mounting storage for container b1bf: lstat /root/overlay/7247/merged: no such file or directory";
-        assert!(has_lost_a_mount(&error(lost)));
-        assert!(!has_lost_a_mount(&error(
-            "mounting storage for container b1bf: no space left on device"
-        )));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{
     Containers,
-    fault::{fault, has_lost_a_mount, is_missing, status},
+    fault::{fault, is_missing, status},
     inspect::inspect_existing,
     labels::{self, Role},
     pod::OUR_VOLUME,
@@ -62,7 +62,7 @@ pub(super) async fn start(engine: &Containers, placed: &Placed) -> Result<(), Er
     if placed.running {
         return Ok(());
     }
-    match mounting(|| engine.docker.start_container(&placed.id, None)).await {
+    match engine.docker.start_container(&placed.id, None).await {
         Err(error) if status(&error) != Some(304) => Err(fault("start container", &error)),
         _ => Ok(()),
     }
@@ -132,58 +132,10 @@ async fn upload(engine: &Containers, id: &str, files: Bytes) -> Result<(), Error
         path: OUR_VOLUME.to_owned(),
         ..UploadToContainerOptions::default()
     };
-    let upload = || {
-        let body = bollard::body_full(files.clone());
-        engine.docker.upload_to_container(id, Some(options.clone()), body)
-    };
-    mounting(upload)
+    let body = bollard::body_full(files);
+    engine
+        .docker
+        .upload_to_container(id, Some(options), body)
         .await
         .map_err(|error| fault("upload files", &error))
-}
-
-/// Does what mounts a container's storage, and does it again where Podman 4 has lost count.
-///
-/// Its store is read anew when another process of Podman has written to it; a request that holds the store of before
-/// then looks for a mount that is gone. The next request gets the new one.
-async fn mounting<T, F>(request: impl Fn() -> F) -> Result<T, ClientError>
-where
-    F: Future<Output = Result<T, ClientError>>,
-{
-    match request().await {
-        Err(error) if has_lost_a_mount(&error) => {
-            tracing::warn!(%error, "the engine's storage has lost count of a mount");
-            request().await
-        }
-        answer => answer,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use super::*;
-
-    async fn asked(words: &str, good_from: u32) -> (bool, u32) {
-        let count = Cell::new(0);
-        let answer = mounting(|| {
-            count.set(count.get() + 1);
-            let error = ClientError::DockerResponseServerError {
-                status_code: 500,
-                message: words.to_owned(),
-            };
-            let good = count.get() >= good_from;
-            async move { if good { Ok(()) } else { Err(error) } }
-        })
-        .await;
-        (answer.is_ok(), count.get())
-    }
-
-    #[tokio::test]
-    async fn only_a_lost_mount_is_asked_for_again_and_only_once() {
-        let lost = "lstat /root/overlay/7247/merged: no such file or directory";
-        assert_eq!(asked(lost, 2).await, (true, 2));
-        assert_eq!(asked(lost, 3).await, (false, 2));
-        assert_eq!(asked("no space left on device", 2).await, (false, 1));
-    }
 }

@@ -17,23 +17,34 @@ use super::{
 use crate::{Error, Sandbox, SandboxFiles, SandboxRef, SandboxSpec, ServiceSpec};
 
 /// A sandbox with all of its containers.
-///
-/// An engine may choose the published ports when it creates a container and bind them when that starts. What took such a
-/// port in between keeps it, so the sandbox is made anew, with other ports.
 pub(super) async fn sandbox(engine: &Containers, spec: &SandboxSpec) -> Result<Sandbox, Error> {
     let name = SandboxRef {
         sandbox: spec.sandbox,
     };
-    for _ in 0..PORT_TRIES {
-        match Box::pin(once(engine, spec)).await {
-            Err(error) if met_a_busy_port(&error) => {
-                tracing::warn!(%error, "a port was taken; creating the sandbox again");
+    afresh(engine, name, || Box::pin(once(engine, spec))).await
+}
+
+/// Makes a sandbox, and makes it anew where what was in the way is not in the way of new containers.
+///
+/// * A busy port: an engine may choose the published ports when it creates a container and bind them when that starts.
+///   What took such a port in between keeps it; new containers get other ports.
+/// * A lost mount: Podman 4 reads its storage anew when another of its processes has written to it. Where a request
+///   unmounts a container through the storage of before, the new one believes in that mount for as long as the
+///   container is there.
+async fn afresh<T, F>(engine: &Containers, name: SandboxRef, make: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    for _ in 1..TRIES {
+        match make().await {
+            Err(error) if met_a_busy_port(&error) || lost_a_mount(&error) => {
+                tracing::warn!(%error, "creating the sandbox again");
                 remove::destroy(engine, name).await?;
             }
             done => return done,
         }
     }
-    Box::pin(once(engine, spec)).await
+    make().await
 }
 
 async fn once(engine: &Containers, spec: &SandboxSpec) -> Result<Sandbox, Error> {
@@ -75,6 +86,17 @@ async fn once(engine: &Containers, spec: &SandboxSpec) -> Result<Sandbox, Error>
 
 /// A sandbox for a build: init and proxy alone. Returns init's container and where the proxy's control answers.
 pub(super) async fn without_main(
+    engine: &Containers,
+    identity: Identity,
+    files: &SandboxFiles,
+) -> Result<(Placed, Ports), Error> {
+    let name = SandboxRef {
+        sandbox: identity.sandbox,
+    };
+    afresh(engine, name, || once_without_main(engine, identity, files)).await
+}
+
+async fn once_without_main(
     engine: &Containers,
     identity: Identity,
     files: &SandboxFiles,
@@ -210,22 +232,39 @@ fn met_a_busy_port(error: &Error) -> bool {
         if message.contains("address already in use"))
 }
 
-/// Sandboxes made anew because of a busy port.
-const PORT_TRIES: u32 = 3;
+fn lost_a_mount(error: &Error) -> bool {
+    matches!(error, Error::Unavailable { message, .. } if message.contains("/merged: no such file or directory"))
+}
+
+/// How often a sandbox is made, at most.
+const TRIES: u32 = 4;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn fault(message: &str) -> Error {
+        Error::Unavailable {
+            operation: "start container",
+            message: message.to_owned(),
+        }
+    }
+
     #[test]
     fn a_busy_port_is_told_from_other_faults() {
-        let fault = |message: &str| Error::Unavailable {
-            operation: "attach to init",
-            message: message.to_owned(),
-        };
         assert!(met_a_busy_port(&fault(
             "cannot listen on the TCP port: listen tcp4 127.0.0.1:43963: bind: address already in use"
         )));
         assert!(!met_a_busy_port(&fault("no space left on device")));
+    }
+
+    #[test]
+    fn a_lost_mount_is_told_from_other_faults() {
+        assert!(lost_a_mount(&fault(
+            "mounting storage for container b1bf: lstat /root/overlay/7247/merged: no such file or directory"
+        )));
+        assert!(!lost_a_mount(&fault(
+            "mounting storage for container b1bf: no space left on device"
+        )));
     }
 }
