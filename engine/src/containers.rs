@@ -18,6 +18,7 @@ mod pod;
 mod remove;
 mod report;
 mod start;
+mod volumes;
 
 use std::{path::PathBuf, sync::atomic::AtomicBool, time::Duration};
 

@@ -8,6 +8,8 @@
 mod bench;
 #[path = "engine_contract/builds.rs"]
 mod builds;
+#[path = "engine_contract/daemons.rs"]
+mod daemons;
 #[path = "engine_contract/sandboxes.rs"]
 mod sandboxes;
 #[path = "engine_contract/services.rs"]
@@ -43,6 +45,9 @@ contract!(docker:
     sandboxes::installations_do_not_touch_each_other,
     sandboxes::an_image_that_is_missing_is_named,
     sandboxes::a_proxy_that_is_asked_to_end_does,
+    daemons::a_lost_mount_is_met_with_new_containers,
+    daemons::a_volume_goes_with_its_container,
+    daemons::a_volume_without_its_container_is_found_and_removed,
     services::a_service_is_reached_by_its_name,
     services::a_service_meets_the_walls_of_the_sandbox,
     services::a_service_that_fails_is_told_with_its_last_words,
@@ -61,6 +66,8 @@ contract!(podman:
     sandboxes::installations_do_not_touch_each_other,
     sandboxes::an_image_that_is_missing_is_named,
     sandboxes::a_proxy_that_is_asked_to_end_does,
+    daemons::a_lost_mount_is_met_with_new_containers,
+    daemons::a_volume_goes_with_its_container,
     services::a_service_is_reached_by_its_name,
     services::a_service_meets_the_walls_of_the_sandbox,
     services::a_service_that_fails_is_told_with_its_last_words,

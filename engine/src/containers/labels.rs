@@ -71,31 +71,41 @@ pub(super) fn service(labels: &HashMap<String, String>) -> Option<String> {
 
 /// The labels of a container; never changed.
 pub(super) fn labels(owner: &Owner, identity: &Identity, role: Role) -> HashMap<String, String> {
+    let mut all = of_volume(owner, identity);
+    all.insert(ROLE.to_owned(), role.name().to_owned());
+    all
+}
+
+/// The labels of a container's volume.
+pub(super) fn of_volume(owner: &Owner, identity: &Identity) -> HashMap<String, String> {
     [
         (RUN, identity.run.to_string()),
         (ATTEMPT, identity.attempt.to_string()),
         (SANDBOX, identity.sandbox.to_string()),
         (OWNER, owner.0.clone()),
-        (ROLE, role.name().to_owned()),
         (MANAGED_BY, "assay".to_owned()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into()
 }
 
-/// A filter for every container of this installation.
+/// A filter for everything of this installation.
 pub(super) fn filter(owner: &Owner) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![format!("{OWNER}={}", owner.0)])])
 }
 
+/// A filter for everything of one sandbox.
+pub(super) fn sandbox_filter(owner: &Owner, sandbox: SandboxId) -> HashMap<String, Vec<String>> {
+    let labels = vec![format!("{OWNER}={}", owner.0), format!("{SANDBOX}={sandbox}")];
+    HashMap::from([("label".to_owned(), labels)])
+}
+
 /// A filter for the services of one sandbox.
 pub(super) fn services_filter(owner: &Owner, sandbox: SandboxId) -> HashMap<String, Vec<String>> {
-    let labels = vec![
-        format!("{OWNER}={}", owner.0),
-        format!("{SANDBOX}={sandbox}"),
-        format!("{ROLE}={}", Role::Service),
-    ];
-    HashMap::from([("label".to_owned(), labels)])
+    let mut filter = sandbox_filter(owner, sandbox);
+    let role = format!("{ROLE}={}", Role::Service);
+    filter.entry("label".to_owned()).or_default().push(role);
+    filter
 }
 
 /// Whether the labels are this installation's.

@@ -18,6 +18,7 @@ use super::{
     inspect::{AGAIN, inspect, inspect_existing, is_being_cleaned_up},
     labels::{self, Role},
     place::state,
+    volumes,
 };
 use crate::{Error, ImageRef, Listed, Sandbox, SandboxRef, service::Program, shape};
 
@@ -91,13 +92,15 @@ async fn member(engine: &Containers, sandbox: SandboxRef, role: Role) -> Result<
     }))
 }
 
-/// One entry for each sandbox of this installation.
+/// One entry for each sandbox of this installation of which anything is left.
 pub(super) async fn list(engine: &Containers) -> Result<Vec<Listed>, Error> {
-    let listed = summaries(engine, labels::filter(&engine.owner))
-        .await?
+    let containers = summaries(engine, labels::filter(&engine.owner));
+    let (containers, volumes) = try_join(containers, volumes::list(engine)).await?;
+    let listed = containers
         .into_iter()
         .filter_map(|summary| labels::listed(&summary.labels?));
-    let by_name: BTreeMap<_, _> = listed.map(|listed| (listed.name.sandbox, listed)).collect();
+    let all = listed.chain(volumes);
+    let by_name: BTreeMap<_, _> = all.map(|listed| (listed.name.sandbox, listed)).collect();
     Ok(by_name.into_values().collect())
 }
 

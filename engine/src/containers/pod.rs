@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use assay_core::egress::{PROXY_UID, port};
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, PortBinding, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions,
+    PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
 
-use super::labels::{Identity, Owner, Role, labels};
+use super::labels::{self, Identity, Owner, Role, labels};
 use crate::{
     ImageRef, Resources, ServiceSpec,
     labels::SERVICE,
@@ -68,7 +68,7 @@ impl Pod<'_> {
                 memory: Some(64 * MIB),
                 memory_swap: Some(64 * MIB),
                 pids_limit: Some(64),
-                ..host(None)
+                ..self.host(None)
             }),
             ..self.container(Role::Init)
         }
@@ -84,7 +84,7 @@ impl Pod<'_> {
                 memory: Some(256 * MIB),
                 memory_swap: Some(256 * MIB),
                 pids_limit: Some(256),
-                ..host(Some(init))
+                ..self.host(Some(init))
             }),
             ..self.container(Role::Proxy)
         }
@@ -113,7 +113,7 @@ impl Pod<'_> {
                 memory_swap: Some(signed(limits.memory_bytes)),
                 pids_limit: Some(signed(limits.pids)),
                 storage_opt: disk_limit.then(size),
-                ..host(Some(init))
+                ..self.host(Some(init))
             }),
             ..self.container(Role::Main)
         }
@@ -151,27 +151,40 @@ impl Pod<'_> {
     fn container(&self, role: Role) -> ContainerCreateBody {
         ContainerCreateBody {
             labels: Some(labels(self.owner, &self.identity, role)),
-            volumes: Some(vec![OUR_VOLUME.to_owned()]),
             ..ContainerCreateBody::default()
         }
     }
-}
 
-/// What all of our containers have in common. Outside of a namespace to join: the default bridge.
-fn host(init: Option<&str>) -> HostConfig {
-    HostConfig {
-        cap_drop: Some(vec!["ALL".to_owned()]),
-        network_mode: Some(init.map_or("bridge".to_owned(), |id| format!("container:{id}"))),
-        restart_policy: Some(RestartPolicy {
-            name: Some(RestartPolicyNameEnum::NO),
-            maximum_retry_count: None,
-        }),
-        auto_remove: Some(false),
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("json-file".to_owned()),
-            config: Some(HashMap::from([("max-size".to_owned(), "1m".to_owned())])),
-        }),
-        ..HostConfig::default()
+    /// What all of our containers have in common. Outside of a namespace to join: the default bridge.
+    fn host(&self, init: Option<&str>) -> HostConfig {
+        HostConfig {
+            cap_drop: Some(vec!["ALL".to_owned()]),
+            network_mode: Some(init.map_or("bridge".to_owned(), |id| format!("container:{id}"))),
+            mounts: Some(vec![self.our_volume()]),
+            restart_policy: Some(RestartPolicy {
+                name: Some(RestartPolicyNameEnum::NO),
+                maximum_retry_count: None,
+            }),
+            auto_remove: Some(false),
+            log_config: Some(HostConfigLogConfig {
+                typ: Some("json-file".to_owned()),
+                config: Some(HashMap::from([("max-size".to_owned(), "1m".to_owned())])),
+            }),
+            ..HostConfig::default()
+        }
+    }
+
+    /// Without a name, so it goes with its container; labelled, so it is found where it did not.
+    fn our_volume(&self) -> Mount {
+        Mount {
+            typ: Some(MountType::VOLUME),
+            target: Some(OUR_VOLUME.to_owned()),
+            volume_options: Some(MountVolumeOptions {
+                labels: Some(labels::of_volume(self.owner, &self.identity)),
+                ..MountVolumeOptions::default()
+            }),
+            ..Mount::default()
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     fault::{fault, is_missing, status},
     labels::Role,
     living::{Member, members},
-    within,
+    volumes, within,
 };
 use crate::{Error, SandboxRef};
 
@@ -41,35 +41,28 @@ pub(super) async fn stop_proxy(engine: &Containers, sandbox: SandboxRef) -> Resu
 }
 
 /// Kills and removes the containers with their volumes.
-///
-/// All at once first. What an engine refuses while others depend on it (Podman: the holder of the namespace) is gone
-/// in the next round.
 pub(super) async fn destroy(engine: &Containers, sandbox: SandboxRef) -> Result<(), Error> {
     let deadline = Instant::now() + DESTROY;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let members = within("destroy", left, members(engine, sandbox)).await?;
-        if members.is_empty() {
-            return Ok(());
+        match within("destroy", left, Box::pin(round(engine, sandbox))).await? {
+            Ok(()) => return Ok(()),
+            Err(refused) if Instant::now() + AGAIN > deadline => return Err(refused),
+            Err(_) => tokio::time::sleep(AGAIN).await,
         }
-        within("destroy", left, remove_guests(engine, &members)).await?;
-        let round = async { Ok(join_all(members.iter().map(|member| remove(engine, member))).await) };
-        let errors: Vec<Error> = within("destroy", left, round)
-            .await?
-            .into_iter()
-            .filter_map(Result::err)
-            .collect();
-        if errors.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() + AGAIN > deadline {
-            return Err(errors.into_iter().next().unwrap_or(Error::Timeout {
-                operation: "destroy",
-                seconds: DESTROY.as_secs(),
-            }));
-        }
-        tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// All at once. What an engine refuses while others depend on it (Podman: the holder of the namespace) is the inner
+/// error, and gone in the next round.
+async fn round(engine: &Containers, sandbox: SandboxRef) -> Result<Result<(), Error>, Error> {
+    let members = members(engine, sandbox).await?;
+    remove_guests(engine, &members).await?;
+    let removed = join_all(members.iter().map(|member| remove(engine, member))).await;
+    if let Some(refused) = removed.into_iter().find_map(Result::err) {
+        return Ok(Err(refused));
+    }
+    Ok(volumes::remove(engine, sandbox).await)
 }
 
 /// A build's steps run in containers of the builder's own, without our labels, in the namespace of a sandbox that has no
