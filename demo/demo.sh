@@ -56,6 +56,14 @@ engine_answers() {
   done
   return 1
 }
+# Kept from before, or there; else they may have to be made.
+can_have_images() {
+  local images=(debian:bookworm-slim python:3.12-slim)
+  { [ -f "$cache/bookworm-slim-1.tar" ] && [ -f "$cache/python-slim-1.tar" ]; } || has debootstrap ||
+    { engine_answers && DOCKER_HOST=$engine docker image inspect "${images[@]}"; }
+}
+# Somebody else's engine is told from none.
+locked_engine() { [ -S /var/run/docker.sock ] && [ ! -w /var/run/docker.sock ]; }
 engine=
 command -v cargo >/dev/null || { say "cargo is missing: install Rust by https://rustup.rs"; exit 69; }
 need curl has curl
@@ -65,6 +73,9 @@ need python3 has python3
 need python3-pip python3 -m pip --version
 need cmake has cmake
 need gcc has cc
+need libc6-dev test -e /usr/include/stdio.h
+need iproute2 has ip
+[ "$(id -u)" != 0 ] || need debootstrap can_have_images
 # Docker's client is what base images are made with; Podman's own is used for Podman.
 need docker.io sh -c 'command -v docker || command -v podman'
 if [ ${#packages[@]} -gt 0 ]; then
@@ -96,6 +107,10 @@ if ! engine_answers; then
     started+=($!)
     for _ in $(seq 100); do engine_answers && break; sleep 0.2; done
   fi
+  if [ -z "$engine" ] && locked_engine; then
+    say "Docker is there, but $(id -un) may not use it: join the group docker and log in again, or run this as root"
+    exit 69
+  fi
   [ -n "$engine" ] || { say "no container engine answers; start Docker or \`podman system service\`"; exit 69; }
 fi
 export DOCKER_HOST=$engine
@@ -104,14 +119,8 @@ command -v docker >/dev/null || client="podman --remote --url $engine"
 say "engine at $engine"
 
 # 3. Base images, our programs, the wheels of the agents.
-present() { $client image inspect "$1" >/dev/null 2>&1; }
-for image in debian:bookworm-slim python:3.12-slim; do
-  present "$image" || timeout 60 $client pull -q "$image" >/dev/null 2>&1 || true
-done
-if ! present debian:bookworm-slim || ! present python:3.12-slim; then
-  # shellcheck disable=SC2086 # the client is a command with its options
-  tests/engines/base-images.sh $client
-fi
+# shellcheck disable=SC2086 # the client is a command with its options
+tests/engines/base-images.sh $client
 say "building (the first time takes minutes)"
 cargo build --quiet -p assay-cli -p assay-tests --bin assay --bin assay-scripted-model
 RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --profile sandbox --target "$host" \

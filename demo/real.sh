@@ -25,4 +25,4 @@ with open(f"{work}/upstreams.toml", "w") as file:
     )
 PYTHON
 sed -i "s|assay-demo/scripted-1|$model|; s|https://models.assay-demo.example/v1|https://openrouter.ai/api/v1|" "$work"/agents/*/agent.toml
-echo "demo: the real service is used with $model. At most 0.112 USD are spent: 0.05 for patch-fixer, 0.05 for command-asker, 0.012 for greedy." >&2
+echo "demo: the real service is used with $model. At most 0.062 USD are spent: 0.05 for patch-fixer, 0.012 for greedy; three times that if attempts are lost to faults of this machine." >&2

@@ -1,13 +1,14 @@
 #!/bin/sh
-# Makes the base images that task Dockerfiles name, where the engine has none and no registry answers.
+# Gives an engine the base images that task Dockerfiles name: those that it has, else made from what was kept here, else
+# pulled where a registry answers, else made by debootstrap.
 #
 # usage: base-images.sh [COMMAND…]      COMMAND is the engine's client, `docker` when absent (or `podman --root … `)
-# ONLY=IMAGE makes that one alone.
+# ONLY=IMAGE gives that one alone. ASSAY_PULL=never asks no registry.
 #
 # debian:bookworm-slim   Debian 12, minbase
 # python:3.12-slim       the same with Debian's own Python (3.11), pip, venv, git and roots; `python` is `python3`
 #
-# Needs root and debootstrap. The root file systems are kept as tars in ${ASSAY_CACHE:-$HOME/.cache/assay}; a second
+# debootstrap needs root. The root file systems are kept as tars in ${ASSAY_CACHE:-$HOME/.cache/assay}; a second
 # engine gets its images from there within seconds.
 set -eu
 
@@ -20,6 +21,7 @@ say() { echo "base-images: $*" >&2; }
 # make NAME EXTRA-PACKAGES: writes $cache/NAME.tar
 make() {
     name=$1 include=$2
+    [ "$(id -u)" = 0 ] || { say "no registry gave $name, and only root can make it"; exit 69; }
     command -v debootstrap >/dev/null || { say "debootstrap is missing: apt-get install debootstrap"; exit 69; }
     root=$(mktemp -d "$cache/$name.XXXXXX")
     trap 'rm -rf "$root"' EXIT
@@ -39,6 +41,13 @@ make() {
     trap - EXIT
 }
 
+# pull IMAGE ENGINE-COMMAND…: fails where no registry answers soon
+pull() {
+    image=$1
+    shift
+    [ "${ASSAY_PULL:-}" != never ] && timeout 60 "$@" pull -q "$image" >/dev/null 2>&1
+}
+
 # ensure IMAGE NAME EXTRA-PACKAGES CMD ENGINE-COMMAND…
 ensure() {
     image=$1 name=$2 include=$3 cmd=$4
@@ -46,6 +55,10 @@ ensure() {
     [ -z "${ONLY:-}" ] || [ "$ONLY" = "$image" ] || return 0
     if "$@" image inspect "$image" >/dev/null 2>&1; then
         say "$image is there"
+        return
+    fi
+    if [ ! -f "$cache/$name.tar" ] && pull "$image" "$@"; then
+        say "$image pulled"
         return
     fi
     [ -f "$cache/$name.tar" ] || make "$name" "$include"
