@@ -6,6 +6,7 @@
 mod account;
 mod agent;
 mod bundle;
+mod clean;
 mod collect;
 mod disk;
 mod execute;

@@ -12,6 +12,8 @@
 
 #[path = "attempt/platform.rs"]
 mod platform;
+#[path = "attempt/steps.rs"]
+mod steps;
 #[path = "attempt/world.rs"]
 mod world;
 
@@ -181,16 +183,9 @@ async fn another_worker_goes_on_with_the_same_sandbox() {
     // The proxy's records are stored while the agent works, not at its end.
     world.platform.wait_for_output("proxy/audit", "started").await;
     world.platform.wait_for_output("proxy/ledger", "open").await;
-    world.stop_worker().await;
+    let sandbox = world.hand_over(&mut assignment).await;
     assert_eq!(world.platform.handed_back(), [assignment.attempt]);
-    let sandbox = world.sandboxes().await;
-    assert_eq!(sandbox.len(), 1, "the sandbox must live on");
-    assignment.adopted = Some(world.platform.progress());
-    assignment.fence.0 += 1;
-    world.start_worker();
-    world.platform.give(assignment);
-    world.platform.wait_for_event("phase_adopted").await;
-    world.touch(sandbox[0], "/tmp/go").await;
+    world.touch(sandbox, "/tmp/go").await;
     let report = world.platform.report().await;
     assert_eq!(
         (report.cause, report.score),
@@ -211,40 +206,6 @@ async fn another_worker_goes_on_with_the_same_sandbox() {
     let expected: Vec<u64> = (1..).take(numbers.len()).collect();
     assert!(numbers == expected && audit.contains("\"verify\""), "{audit}");
     assert!(world.sandboxes().await.is_empty(), "a sandbox is left behind");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn steps_share_a_sandbox_and_each_has_its_own_tests() {
-    let Some(world) = World::new().await else {
-        return;
-    };
-    let mut files = Files::from([
-        (
-            "task.toml",
-            "schema_version = '1.4'\n[[steps]]\nname = 'one'\nmin_reward = 1\n[[steps]]\nname = 'two'\n",
-        ),
-        ("environment/Dockerfile", DOCKERFILE),
-    ]);
-    for (step, score) in [("one", "1"), ("two", "0.5")] {
-        let test = format!(
-            "#!/bin/sh\ntest ! -e /tests/one || test {step} = one || exit 1\necho {score} > /logs/verifier/reward.txt\n"
-        );
-        files.insert(&format!("steps/{step}/tests/test.sh"), &test);
-        files.insert(&format!("steps/{step}/tests/{step}"), "");
-        files.insert(&format!("steps/{step}/instruction.md"), "Do it");
-        files.insert(&format!("steps/{step}/workdir/setup.sh"), "echo from $(ls)");
-        files.insert(
-            &format!("steps/{step}/solution/solve.sh"),
-            "#!/bin/sh\necho solving",
-        );
-    }
-    let report = world.run(world.assignment(Contract::Oracle, &files)).await;
-    assert_eq!(
-        (report.cause, report.score),
-        (Cause::Completed, Some(0.75)),
-        "{}",
-        report.detail
-    );
 }
 
 // One thread, so that this subscriber is the driver's, too.
@@ -282,33 +243,6 @@ async fn a_line_of_a_driver_says_what_it_is_about() {
             "{line}"
         );
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_step_has_its_own_network_and_goes_back_to_the_agents() {
-    let Some(world) = World::new().await else {
-        return;
-    };
-    let toml = "schema_version = '1.4'\n[agent]\nnetwork_mode = 'no-network'\n\
-                [[steps]]\nname = 'closed'\n[[steps]]\nname = 'open'\n[steps.agent]\nnetwork_mode = 'allowlist'\n\
-                allowed_hosts = ['only.example.org']\n[[steps]]\nname = 'again'\n";
-    let mut files = Files::from([("task.toml", toml), ("environment/Dockerfile", DOCKERFILE)]);
-    // A name that may be reached has an address of the sandbox's own; another one has none.
-    let solve = "#!/bin/bash\ngetent hosts only.example.org >/dev/null && echo open || echo closed\n";
-    let test = "#!/bin/bash\necho 1 > /logs/verifier/reward.txt\n";
-    for step in ["closed", "open", "again"] {
-        files.insert(&format!("steps/{step}/tests/test.sh"), test);
-        files.insert(&format!("steps/{step}/instruction.md"), "Look it up");
-        files.insert(&format!("steps/{step}/solution/solve.sh"), solve);
-    }
-    let mut assignment = world.assignment(Contract::Oracle, &files);
-    assignment.policy.agent_network = assay_core::policy::AgentNetwork::Task;
-    let report = world.run(assignment).await;
-    assert_eq!(report.cause, Cause::Completed, "{}", report.detail);
-    let said: String = (0..3)
-        .map(|step| world.platform.output(&format!("{step}/agent/stdout")))
-        .collect();
-    assert_eq!(said, "closed\nopen\nclosed\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,10 @@ impl<E: Engine> Driver<E> {
             self.switch(live, EgressPhase::Agent).await?;
         }
         self.remember_shell(live).await?;
+        if !self.row.step_outline().is_some_and(|step| step.setup) {
+            // Else the step's setup did it, and may have left something for the agent.
+            self.clean_for_step(live).await?;
+        }
         match self.assignment.contract {
             Contract::Nop => Ok(nothing_done()),
             Contract::Oracle => self.run_solution(live).await,

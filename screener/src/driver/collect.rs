@@ -162,13 +162,7 @@ impl<E: Engine> Driver<E> {
 
     /// The name of an artifact of this step.
     pub(super) fn step_name(&self, name: &str) -> String {
-        let several = self
-            .row
-            .memo
-            .outline
-            .as_ref()
-            .is_some_and(|outline| outline.steps.len() > 1);
-        if several {
+        if self.has_several_steps() {
             format!("step-{}-{name}", self.row.step)
         } else {
             name.to_owned()

@@ -83,13 +83,14 @@ impl<E: Engine> Driver<E> {
 
     async fn step_files(&mut self, live: &Live) -> Result<Option<Evidence>, Halt> {
         let files = self.step_plan()?.files;
-        let Some(workdir) = files.workdir else {
-            return Ok(None);
-        };
         let ended = |end| Some(Evidence::Ended(evidence::Job::StepSetup, end));
         if let Some(end) = self.resume(live, "setup").await? {
             return Ok(ended(end));
         }
+        self.clean_for_step(live).await?;
+        let Some(workdir) = files.workdir else {
+            return Ok(None);
+        };
         let tree = Item::Tree {
             from: self.task_folder().join(workdir),
             to: String::new(),

@@ -59,7 +59,7 @@ impl<E: Engine> Driver<E> {
                 live.kill().await?;
             }
             self.switch(&live, EgressPhase::Verify).await?;
-            self.clean(&live).await?;
+            self.clean_for_verifier(&live).await?;
             self.check_shell(&live).await?;
             self.upload_tests(&live).await?;
             self.run_tests(&live).await?
@@ -71,61 +71,6 @@ impl<E: Engine> Driver<E> {
         }
         seen.push(account);
         Ok(seen)
-    }
-
-    /// Removes what an agent may have planted, and what an earlier step's tests left.
-    async fn clean(&mut self, live: &Live) -> Result<(), Halt> {
-        let first = self.row.step == 0;
-        let planted = self.present(live, first).await?;
-        if planted.is_empty() {
-            return Ok(());
-        }
-        let mut argv = vec!["rm".to_owned(), "-rf".to_owned(), "--".to_owned()];
-        argv.extend(planted);
-        let job = Job {
-            argv,
-            ..Job::shell("clean", "", CLEAN_LIMIT)
-        };
-        self.execute(live, job).await?;
-        let left = self.present(live, first).await?;
-        if left.is_empty() {
-            return if first { Ok(()) } else { self.skeleton(live).await };
-        }
-        Err(Evidence::Planted(format!("{} cannot be removed", left.join(", "))).into())
-    }
-
-    /// What stands where only a verifier may write.
-    async fn present(&mut self, live: &Live, first: bool) -> Result<Vec<String>, Halt> {
-        let rewards = [reward::JSON_PATH, reward::TEXT_PATH];
-        // `/tests` of an image that brings its own stays in the first step.
-        let paths: &[&str] = if first {
-            &rewards
-        } else {
-            &["/logs/verifier", "/tests"]
-        };
-        let request = Collect {
-            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
-            exclude: Vec::new(),
-            max_bytes: MAX_LOG_BYTES,
-            max_entries: MAX_LOG_ENTRIES,
-        };
-        let file = self.folder.join("present.tar");
-        let found = match live.collect(&request, &file).await? {
-            Collected::TooBig(_) => request.paths,
-            Collected::Here(manifest) => {
-                let missing = manifest.missing;
-                request
-                    .paths
-                    .into_iter()
-                    .filter(|path| !missing.contains(path))
-                    .collect()
-            }
-        };
-        Ok(if first {
-            found
-        } else {
-            found.into_iter().map(|path| path + "/").collect()
-        })
     }
 
     async fn verify_apart(&mut self, own: &Separate) -> Result<Vec<Evidence>, Halt> {
@@ -363,7 +308,6 @@ enum Carried {
 const LABEL: &str = "verifier";
 const RECORDS_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 const PATCH_FILE: &str = "/installed-agent/patch.diff";
-const CLEAN_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 const APPLY_LIMIT: std::time::Duration = std::time::Duration::from_mins(2);
 const MAX_LOG_BYTES: u64 = 256 << 20;
 const MAX_LOG_ENTRIES: u64 = 10_000;

@@ -10,7 +10,7 @@ use std::{
 
 use assay_core::{
     digest::Digest,
-    id::{AttemptId, WorkerId},
+    id::{AttemptId, Fence, WorkerId},
     limits::LimitSettings,
     problem::Problem,
     wire::worker::{
@@ -171,9 +171,19 @@ impl Platform {
         .await;
     }
 
-    pub(crate) async fn wait_for_event(&self, kind: &str) {
-        self.wait(|state| state.events.iter().any(|event| event == kind).then_some(()))
+    /// How often a worker went on with a phase that another had begun.
+    pub(crate) fn adoptions(&self) -> usize {
+        self.with(|state| adoptions(state))
+    }
+
+    pub(crate) async fn wait_for_adoption(&self, number: usize) {
+        self.wait(|state| (adoptions(state) >= number).then_some(()))
             .await;
+    }
+
+    /// The newest lease's.
+    pub(crate) fn fence(&self) -> Fence {
+        Fence(self.with(|state| state.fence))
     }
 
     async fn wait<T>(&self, mut ready: impl FnMut(&mut State) -> Option<T>) -> T {
@@ -293,6 +303,11 @@ impl Platform {
         });
         empty()
     }
+}
+
+fn adoptions(state: &State) -> usize {
+    let adopted = |event: &&String| *event == "phase_adopted";
+    state.events.iter().filter(adopted).count()
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> T {
