@@ -2,7 +2,7 @@
 //!
 //! A request is judged ([`request`], by the data of [`spec`] and [`fields`]), bounded ([`bound`], [`images`]), reserved for (the
 //! account), rebuilt with our own fields ([`own`]) and forwarded with our credential ([`exchange`], over [`pool`]); what
-//! fails by the service's fault is tried again ([`retry`]). The answer is passed on ([`delivery`]) without our credential ([`scrub`])
+//! fails by the service's fault ([`failure`]) is tried again ([`retry`]). The answer is passed on ([`delivery`]) without our credential ([`scrub`])
 //! while its usage is read ([`usage`], [`sse`]), and the reservation is settled; a bill that was cut off is asked for
 //! afterwards ([`reconcile`]). With the policy's consent calls are recorded ([`recorder`]); a run can be answered from a
 //! recording ([`replay`]). [`api`] is the HTTP side of it, for opened TLS hosts and for the plain port alike.
@@ -12,6 +12,7 @@ pub mod api;
 pub mod bound;
 pub mod delivery;
 pub mod exchange;
+pub mod failure;
 pub mod fields;
 pub mod head;
 pub mod images;

@@ -4,7 +4,7 @@
 //! What equality means. Every answer has a name, and the service's bill and the proxy's record are compared name by name:
 //!
 //! * settled: the record says what the service billed, to the pico-dollar;
-//! * unresolved with a name (cut by the service, or cut by the proxy's death): the same, once it was asked for;
+//! * unresolved with a name (failed or cut by the service, or cut by the proxy's death): the same, once it was asked for;
 //! * unresolved without a name (the proxy died between sending and the first byte of the answer): the record holds the
 //!   most that it can cost, so that what was billed lies between `cost_min` and `cost_max`.
 //!
@@ -50,8 +50,9 @@ impl Call {
         let message = match random(20) {
             0 => "ASSAY-FAULT-CUT-STREAM",
             1 => "ASSAY-FAULT-HALF-BODY",
-            2 => "ASSAY-FAULT-500",
-            3..=6 => "ASSAY-TOKENS: 300",
+            2 => "ASSAY-FAULT-503",
+            3 => "ASSAY-FAULT-500-BILLED",
+            4..=6 => "ASSAY-TOKENS: 300",
             _ => "hello",
         };
         let abort_after = (random(3) == 0).then(|| usize::try_from(random(900)).unwrap_or(0));

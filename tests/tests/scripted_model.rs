@@ -121,6 +121,16 @@ async fn faults_come_when_asked_for() {
         call(&model, "k", &ask("ASSAY-FAULT-500")).await.0,
         StatusCode::INTERNAL_SERVER_ERROR
     );
+    assert_eq!(
+        call(&model, "k", &ask("ASSAY-FAULT-503")).await.0,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert!(model.bill().total().is_zero());
+    assert_eq!(
+        call(&model, "k", &ask("ASSAY-FAULT-500-BILLED")).await.0,
+        StatusCode::INTERNAL_SERVER_ERROR
+    );
+    assert!(!model.bill().total().is_zero());
     assert!(call(&model, "k", &ask("ASSAY-FAULT-HALF-BODY")).await.1.is_err());
     let mut request = ask("ASSAY-FAULT-CUT-STREAM");
     request["stream"] = json!(true);
@@ -129,7 +139,7 @@ async fn faults_come_when_asked_for() {
     let silence = call(&model, "k", &request);
     let waited = tokio::time::timeout(Duration::from_millis(200), silence).await;
     assert!(waited.is_err());
-    assert_eq!(model.bill().users["run-1"].faults, 3);
+    assert_eq!(model.bill().users["run-1"].faults, 4);
 }
 
 #[tokio::test]

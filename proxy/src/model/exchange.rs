@@ -21,13 +21,13 @@ use tokio::{
 };
 
 use super::{
-    answer::{self, Answer},
+    answer::Answer,
     delivery::Delivery,
+    failure::Failure,
     pool::{Connection, Unanswered},
-    reading::Reading,
+    reading::{Ended, Reading},
     reconcile,
     recorder::{Draft, Outcome},
-    refusal::Refusal,
     request::Judged,
     retry,
     scrub::Secrets,
@@ -62,22 +62,6 @@ struct Begun {
     connection: Connection,
 }
 
-/// A try that came to nothing.
-struct Failure {
-    /// What the workload is told if it was the last one.
-    answer: Answer,
-    /// The body of that.
-    text: Bytes,
-    reason: &'static str,
-    /// The service may have worked.
-    billable: bool,
-    fault: Fault,
-    /// Another try may go better.
-    passing: bool,
-    /// The wait that the service asks for.
-    told: Option<Duration>,
-}
-
 impl Exchange {
     /// Forwards the request, answers through `head` and settles. The answer's body may go on after `head`.
     pub async fn run(mut self, mut reservation: Reservation, mut head: oneshot::Sender<Answer>) {
@@ -91,8 +75,19 @@ impl Exchange {
                 Ok(begun) => self.failed_status(begun).await,
                 Err(failure) => failure,
             };
+            let (id, amount) = (reservation.id(), reservation.amount());
+            if let Some(generation) = &failure.generation {
+                reservation.answering(self.upstream.host.as_str(), generation);
+            }
+            let cost = if failure.billable { amount } else { PicoUsd::ZERO };
             if !self.wait(&failure, tries, &mut head).await {
-                return self.give_up(failure, reservation, head);
+                if failure.billable {
+                    reservation.unresolve(failure.fault);
+                } else {
+                    reservation.release(failure.fault);
+                }
+                self.ask_for_bill(id, failure.generation.as_deref());
+                return self.tell(failure, cost, head);
             }
             self.serving.audit.write(
                 self.event
@@ -100,10 +95,19 @@ impl Exchange {
                     .reason("retried")
                     .status(failure.answer.status()),
             );
-            match reservation.again(failure.billable) {
+            let next = reservation.again(failure.billable);
+            self.ask_for_bill(id, failure.generation.as_deref());
+            match next {
                 Ok(next) => reservation = next,
-                Err(_) => return self.tell(failure, PicoUsd::ZERO, head),
+                Err(_) => return self.tell(failure, cost, head),
             }
+        }
+    }
+
+    /// Of a try that failed after the service had named its answer.
+    fn ask_for_bill(&self, id: u64, generation: Option<&str>) {
+        if let Some(generation) = generation {
+            reconcile::start(&self.serving, &self.upstream, id, generation.to_owned());
         }
     }
 
@@ -113,13 +117,13 @@ impl Exchange {
             draft.sends(&body);
         }
         let mut request = upstream::post(&self.upstream, self.judged.api, body, self.judged.stream)
-            .map_err(|error| unreachable(&error))?;
+            .map_err(|error| Failure::unreachable(&error))?;
         loop {
             let services = &self.serving.services;
             let mut connection = services
                 .connection(&self.serving.resolver, &self.serving.waits, &self.upstream)
                 .await
-                .map_err(|error| unreachable(&error))?;
+                .map_err(|error| Failure::unreachable(&error))?;
             self.event.set_dialled(Some(connection.address));
             reservation.mark_sent();
             let answered = timeout(self.silence, connection.send(request));
@@ -128,20 +132,9 @@ impl Exchange {
                 // An idle connection that had ended: as if nothing had been tried.
                 Ok(Err(Unanswered::Unsent(unsent))) => request = *unsent,
                 Ok(Err(Unanswered::Broken(error))) => {
-                    tracing::debug!(%error, "a model service broke the connection");
-                    let refusal =
-                        Refusal::provider("upstream_broken", "The model service broke the connection.");
-                    return Err(Failure::ours(&refusal));
+                    return Err(Failure::broken(self.judged.length(), &error));
                 }
-                Err(_) => {
-                    let refusal =
-                        Refusal::provider("upstream_timeout", "The model service did not answer in time.")
-                            .with_status(StatusCode::GATEWAY_TIMEOUT);
-                    return Err(Failure {
-                        passing: false,
-                        ..Failure::ours(&refusal)
-                    });
-                }
+                Err(_) => return Err(Failure::silent()),
             }
         }
     }
@@ -166,51 +159,15 @@ impl Exchange {
         let status = response.status();
         let secrets = self.serving.services.secrets(&self.upstream.host);
         let headers = allowed(response.headers(), &secrets);
-        let told = retry::told(response.headers());
+        let generation = generation(response.headers())
+            .filter(|id| status.is_server_error() && reconcile::is_possible(&self.upstream, id))
+            .map(str::to_owned);
         let body = read_short(response.into_body()).await;
         if body.is_some() {
             self.serving.services.keep(&self.upstream.host, connection);
         }
-        let fault = if status.is_server_error() || matches!(status.as_u16(), 401..=403 | 429) {
-            Fault::Provider
-        } else {
-            Fault::Nobody
-        };
-        let is_error = status.is_client_error() || status.is_server_error();
-        let (answer, text) = match body {
-            Some(body) if is_error && !secrets.are_in(&body) => {
-                let mut answer = Response::new(answer::full(body.clone()));
-                *answer.status_mut() = status;
-                *answer.headers_mut() = headers;
-                (answer, body)
-            }
-            _ => {
-                let refusal =
-                    Refusal::provider("upstream_error", "The model service answered with an error.");
-                let status = if is_error { status } else { refusal.status };
-                (refusal.clone().with_status(status).answer(), refusal.body())
-            }
-        };
-        Failure {
-            answer,
-            text,
-            reason: "upstream_error",
-            billable: may_be_billed(status),
-            fault,
-            passing: retry::may_pass(status),
-            told,
-        }
-    }
-
-    fn give_up(self, failure: Failure, reservation: Reservation, head: oneshot::Sender<Answer>) {
-        let mut cost = PicoUsd::ZERO;
-        if failure.billable {
-            cost = reservation.amount();
-            reservation.unresolve(failure.fault);
-        } else {
-            reservation.release(failure.fault);
-        }
-        self.tell(failure, cost, head);
+        let body = body.filter(|body| !secrets.are_in(body));
+        Failure::told((status, headers), body, generation, self.upstream.dialect)
     }
 
     /// Completes the audit line with what the workload is told, and tells it.
@@ -251,13 +208,14 @@ impl Exchange {
             (Reading::whole(tally, self.silence), delivery)
         };
         let mut name = Name::new(&self.upstream, &reservation);
-        name.take(parts.headers.get(GENERATION).and_then(|id| id.to_str().ok()));
+        name.take(generation(&parts.headers));
         let mut draft = self.draft;
-        let complete = reading
+        let ended = reading
             .copy(&mut body, &mut delivery, (&secrets, &mut draft), |id| {
                 name.take(Some(id));
             })
             .await;
+        let complete = ended == Ended::Whole;
         let bill = reading.tally().bill(complete, &self.judged.prices);
         if bill.is_none() {
             name.take(reading.tally().id.as_deref());
@@ -281,7 +239,7 @@ impl Exchange {
             head: parts,
         };
         closing.check_model(reading.tally());
-        let fault = if reading.tally().failed || !complete {
+        let fault = if reading.tally().failed || ended == Ended::ByService {
             Fault::Provider
         } else {
             Fault::Nobody
@@ -315,6 +273,11 @@ struct Closing {
 
 impl Closing {
     fn settle(self, bill: Bill, reservation: Reservation, fault: Fault) {
+        if bill.cost > reservation.amount() {
+            tracing::error!(%bill.cost, "a model service billed more than it can have been asked for");
+            let event = self.event.clone().denied("bill_above_reserved");
+            self.serving.audit.write(event);
+        }
         reservation.settle(bill, fault);
         let tokens = (bill.input_tokens, bill.output_tokens);
         self.serving.audit.write(self.event.bill(bill.cost, tokens));
@@ -327,12 +290,7 @@ impl Closing {
             .audit
             .write(self.event.reason("unresolved").bill(amount, (0, 0)));
         if let Some(generation) = self.generation {
-            let asking = self.serving.account.asking();
-            let serving = Arc::clone(&self.serving);
-            self.serving.exchanges.spawn(async move {
-                reconcile::run(serving, self.upstream, id, generation).await;
-                drop(asking);
-            });
+            reconcile::start(&self.serving, &self.upstream, id, generation);
         }
     }
 
@@ -394,36 +352,9 @@ impl<'a> Name<'a> {
     }
 }
 
-impl Failure {
-    /// The service broke after it may have begun to work.
-    fn ours(refusal: &Refusal) -> Self {
-        Self {
-            answer: refusal.answer(),
-            text: refusal.body(),
-            reason: refusal.code,
-            billable: true,
-            fault: Fault::Provider,
-            passing: true,
-            told: None,
-        }
-    }
-}
-
-fn unreachable(error: &upstream::Error) -> Failure {
-    tracing::warn!(
-        error = error as &dyn std::error::Error,
-        "a model service cannot be reached"
-    );
-    let refusal = Refusal::provider("upstream_unreachable", "The model service cannot be reached.");
-    Failure {
-        billable: false,
-        ..Failure::ours(&refusal)
-    }
-}
-
-/// Gateway timeouts alone may hide an answer that was made and billed.
-fn may_be_billed(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 200..=299 | 408 | 504 | 520..=527)
+/// The name by which the service tells the bill of this answer.
+fn generation(headers: &HeaderMap) -> Option<&str> {
+    headers.get(GENERATION)?.to_str().ok()
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

@@ -21,8 +21,18 @@ pub fn is_possible(upstream: &Upstream, id: &str) -> bool {
     upstream.dialect == Dialect::OpenRouter && generation::is_name(id)
 }
 
+/// Asks for the bill of an unresolved request in a task of its own.
+pub fn start(serving: &Arc<Serving>, upstream: &Arc<Upstream>, id: u64, generation: String) {
+    let asking = serving.account.asking();
+    let (shared, upstream) = (Arc::clone(serving), Arc::clone(upstream));
+    serving.exchanges.spawn(async move {
+        run(shared, upstream, id, generation).await;
+        drop(asking);
+    });
+}
+
 /// Asks until the bill is known or the tries are used up, and books it.
-pub async fn run(serving: Arc<Serving>, upstream: Arc<Upstream>, id: u64, generation: String) {
+async fn run(serving: Arc<Serving>, upstream: Arc<Upstream>, id: u64, generation: String) {
     let path = generation::path(&generation);
     for pause in PAUSES {
         sleep(pause).await;

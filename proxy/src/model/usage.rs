@@ -5,7 +5,7 @@ use assay_core::{ledger::Bill, money::PicoUsd};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{bound::Prices, spec::Api};
+use super::{bound::Prices, failure, spec::Api};
 
 /// What an answer has told so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Tally {
     pub model: Option<String>,
     /// The name by which the service knows the answer.
     pub id: Option<String>,
-    /// The service said that it failed.
+    /// The service said that it failed, and not that it will not answer this request.
     pub failed: bool,
     /// Nothing that costs comes after this.
     finished: bool,
@@ -134,7 +134,11 @@ impl Tally {
             event.kind,
             Some("response.completed" | "response.incomplete" | "response.failed")
         );
-        self.failed |= matches!(event.kind, Some("response.failed" | "error"));
+        let error = event
+            .response
+            .as_ref()
+            .map_or(event.error, |response| response.error);
+        self.failed |= matches!(event.kind, Some("response.failed" | "error")) && !is_refusal(error);
         let Some(response) = &event.response else {
             return;
         };
@@ -152,7 +156,7 @@ impl Tally {
 
     /// The start tells the input, the end the output so far: the highest of each holds, never the sum.
     fn message_event(&mut self, event: &Document<'_>) {
-        self.failed |= event.kind == Some("error");
+        self.failed |= event.kind == Some("error") && !is_refusal(event.error);
         let (told, last) = match (event.kind, &event.message) {
             (Some("message_start"), Some(message)) => {
                 self.name(message.model, message.id);
@@ -244,7 +248,11 @@ fn upstream_fee(reported: &Reported<'_>) -> Option<PicoUsd> {
 }
 
 fn is_error(error: Option<&RawValue>) -> bool {
-    error.is_some_and(|error| error.get() != "null")
+    error.is_some_and(|error| error.get() != "null") && !is_refusal(error)
+}
+
+fn is_refusal(error: Option<&RawValue>) -> bool {
+    error.is_some_and(|error| failure::is_about_the_request(error.get()))
 }
 
 /// The parts of answers and events that say something about cost.
@@ -277,6 +285,8 @@ struct Inner<'a> {
     model: Option<&'a str>,
     #[serde(borrow, default)]
     usage: Option<Reported<'a>>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]

@@ -93,3 +93,17 @@ async fn text_that_looks_like_an_image_cannot_cost_more_than_there_is() {
         assert_eq!(world.ledger().await.cost_max(), PicoUsd::ZERO);
     }
 }
+
+#[tokio::test]
+async fn a_bill_above_what_was_reserved_freezes_the_account_and_is_told_apart() {
+    let world = World::start(Script::answer(1_000_000, 10)).await;
+    let mut connection = world.plain_model().await;
+    let answer = connection
+        .post("/v1/chat/completions", &[], &chat(&json!({})))
+        .await;
+    assert_eq!(answer.status, 200);
+    assert!(world.settled_ledger().await.frozen);
+    let audit = world.audit().await;
+    let told = |reason: &str| audit.iter().filter(|line| line.reason == reason).count();
+    assert_eq!((told("bill_above_reserved"), told("model_mismatch")), (1, 0));
+}

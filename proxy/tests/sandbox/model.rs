@@ -44,6 +44,8 @@ enum Kind {
     Cut,
     Slow,
     Error(u16),
+    Named(u16),
+    Flagged,
     Flaky(usize, u16),
     Echo(u16),
     Leak,
@@ -83,6 +85,16 @@ impl Script {
     /// An error with this status.
     pub(crate) fn error(status: u16) -> Self {
         Self::new(Kind::Error(status), 0, 0)
+    }
+
+    /// An error with this status to an answer that it bills all the same, and names `gen-1`; see [`Self::cut`].
+    pub(crate) fn billed_error(status: u16) -> Self {
+        Self::new(Kind::Named(status), 0, 0)
+    }
+
+    /// A router's word on an input that a provider flags.
+    pub(crate) fn flagged() -> Self {
+        Self::new(Kind::Flagged, 0, 0)
     }
 
     /// So many errors with this status, then good answers.
@@ -285,31 +297,39 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     Ok(match kind {
         Kind::Hangup => return Err(std::io::ErrorKind::ConnectionReset.into()),
         Kind::Error(status) => error(status, "scripted error"),
+        Kind::Named(status) => with_header(error(status, "scripted error"), "x-generation-id", "gen-1"),
+        Kind::Flagged => flagged(),
         Kind::Flaky(errors, status) if count <= errors => error(status, "scripted error"),
         Kind::Echo(status) => error(status, credential),
         Kind::Dearer => dearer(shape, &said, &highest),
         Kind::Cut => {
             let first = shapes::events(shape, &said).remove(1);
-            let mut response = broken_after(first);
-            let headers = response.headers_mut();
-            headers.insert("x-generation-id", "gen-1".parse().unwrap());
-            response
+            with_header(broken_after(first), "x-generation-id", "gen-1")
         }
-        Kind::Answer | Kind::ByLength | Kind::Slow | Kind::Flaky(..) | Kind::Leak => {
-            let mut response = if stream {
-                let events = shapes::events(shape, &said).into_iter().map(Ok);
-                response(200, "text/event-stream", events.collect())
-            } else {
-                let whole = shapes::whole(shape, &said).to_string();
-                response(200, "application/json", vec![Ok(whole)])
-            };
-            if kind == Kind::Leak {
-                let headers = response.headers_mut();
-                headers.insert("request-id", credential.parse().unwrap());
-            }
-            response
-        }
+        Kind::Leak => with_header(good(shape, &said, stream), "request-id", credential),
+        Kind::Answer | Kind::ByLength | Kind::Slow | Kind::Flaky(..) => good(shape, &said, stream),
     })
+}
+
+fn good(shape: Shape, said: &Said<'_>, stream: bool) -> Response<Body> {
+    if stream {
+        let events = shapes::events(shape, said).into_iter().map(Ok);
+        response(200, "text/event-stream", events.collect())
+    } else {
+        let whole = shapes::whole(shape, said).to_string();
+        response(200, "application/json", vec![Ok(whole)])
+    }
+}
+
+fn flagged() -> Response<Body> {
+    let details = json!({"reasons": ["violence"], "flagged_input": "..."});
+    let flagged = json!({"error": {"code": 403, "message": "flagged", "metadata": details}});
+    response(403, "application/json", vec![Ok(flagged.to_string())])
+}
+
+fn with_header(mut response: Response<Body>, name: &'static str, value: &str) -> Response<Body> {
+    response.headers_mut().insert(name, value.parse().unwrap());
+    response
 }
 
 /// The only provider that is left has doubled its prices. Highest prices are per million tokens.

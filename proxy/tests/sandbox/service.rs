@@ -28,6 +28,7 @@ async fn b9_a_passing_error_is_tried_again_and_the_workload_sees_the_good_answer
         assert_eq!(ledger.settled.to_string(), "0.00012");
         assert_eq!((ledger.requests, ledger.answers), (1, 1));
         assert_eq!((ledger.provider_errors, ledger.provider_failures), (2, 0));
+        assert_eq!(ledger.unresolved > PicoUsd::ZERO, status == 500, "{status}");
         assert!(!ledger.was_provider_down());
         let log = world.control().signed_get("/v1/log?from=0").await.text();
         assert_eq!(
@@ -39,21 +40,79 @@ async fn b9_a_passing_error_is_tried_again_and_the_workload_sees_the_good_answer
 }
 
 #[tokio::test]
-async fn tries_end_and_their_last_error_is_passed_on_and_costs_nothing() {
-    for (status, tries, failures) in [(429, 4, 1), (500, 4, 1), (400, 1, 0), (401, 1, 1)] {
+async fn tries_end_and_their_last_error_is_passed_on() {
+    for (status, tries, failures, is_billable) in [
+        (429, 4, 1, false),
+        (503, 4, 1, false),
+        (529, 4, 1, false),
+        (500, 4, 1, true),
+        (502, 4, 1, true),
+        (400, 1, 0, false),
+        (401, 1, 1, false),
+    ] {
         let world = World::start(Script::error(status)).await;
-        let answer = call(&world, &json!({})).await;
+        let answer = call(&world, &json!({"max_tokens": 1_000})).await;
         assert_eq!(answer.status, status);
         assert_eq!(answer.json()["error"]["message"], "scripted error");
         assert_eq!(world.model.requests().len(), tries);
         let ledger = world.ledger().await;
-        assert_eq!(ledger.cost_max(), PicoUsd::ZERO);
+        assert_eq!(ledger.settled, PicoUsd::ZERO);
+        // What failed after the request was sent may be billed, each time.
+        let most: PicoUsd = if is_billable { "0.008" } else { "0" }.parse().unwrap();
+        let is_held = ledger.unresolved >= most && (is_billable || ledger.unresolved == PicoUsd::ZERO);
+        assert!(is_held, "{status}: {ledger:?}");
         assert_eq!(
             (ledger.requests, ledger.provider_failures),
             (1, failures),
             "{status}"
         );
         assert_eq!(ledger.was_provider_down(), failures > 0, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_that_is_billed_is_asked_for_by_its_name() {
+    for status in [500, 503] {
+        let world = World::start(Script::billed_error(status)).await;
+        let answer = call(&world, &json!({"max_tokens": 1_000})).await;
+        assert_eq!(answer.status, status);
+        let ledger = world.settled_ledger().await;
+        assert_eq!((ledger.settled, ledger.reconciling), (PicoUsd::ZERO, 4));
+        assert!(ledger.unresolved >= "0.008".parse().unwrap(), "{ledger:?}");
+        world.model.go_on();
+        eventually(async || world.ledger().await.reconciling == 0).await;
+        let ledger = world.ledger().await;
+        let sums = (ledger.settled.to_string(), ledger.unresolved);
+        assert_eq!(sums, ("0.002".into(), PicoUsd::ZERO), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn b10_a_flagged_prompt_is_nobodys_outage() {
+    let world = World::start(Script::flagged()).await;
+    // Who goes by the status is made to try the run again by whoever says what a provider does not like.
+    let mut naive = NaiveBook::default();
+    for _ in 0..3 {
+        let answer = call(&world, &json!({})).await;
+        assert_eq!(answer.status, 403);
+        naive.take(&answer);
+    }
+    assert!(naive.ledger().was_provider_down());
+    let ledger = world.ledger().await;
+    assert_eq!((ledger.requests, ledger.provider_failures), (3, 0));
+    assert!(!ledger.was_provider_down());
+}
+
+#[tokio::test]
+async fn b10_a_service_that_hangs_up_on_a_huge_request_may_mean_its_size() {
+    for (bytes, failures) in [(5 << 20, 0), (1 << 20, 1)] {
+        let world = World::start(Script::hangup()).await;
+        let turns = json!([{"role": "user", "content": "x".repeat(bytes)}]);
+        let answer = call(&world, &json!({"messages": turns, "max_tokens": 300})).await;
+        assert_eq!(answer.json()["error"]["code"], "upstream_broken");
+        let ledger = world.settled_ledger().await;
+        assert!(ledger.unresolved > PicoUsd::ZERO);
+        assert_eq!(ledger.provider_failures, failures, "{bytes}");
     }
 }
 

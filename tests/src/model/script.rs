@@ -20,6 +20,10 @@ pub enum Fault {
     TooManyRequests,
     /// Status 500.
     ServerError,
+    /// Status 500 after the work, which is charged.
+    BilledError,
+    /// Status 503.
+    Overloaded,
     /// A body shorter than its announced length.
     HalfBody,
     /// A stream without its end.
@@ -50,6 +54,8 @@ impl Fault {
     pub fn asked_for(message: &str) -> Option<Self> {
         let words = [
             ("ASSAY-FAULT-429", Self::TooManyRequests),
+            ("ASSAY-FAULT-500-BILLED", Self::BilledError),
+            ("ASSAY-FAULT-503", Self::Overloaded),
             ("ASSAY-FAULT-500", Self::ServerError),
             ("ASSAY-FAULT-HALF-BODY", Self::HalfBody),
             ("ASSAY-FAULT-CUT-STREAM", Self::CutStream),
@@ -84,6 +90,10 @@ mod tests {
         assert_eq!(
             Fault::asked_for("please ASSAY-FAULT-429 now"),
             Some(Fault::TooManyRequests)
+        );
+        assert_eq!(
+            Fault::asked_for("ASSAY-FAULT-500-BILLED"),
+            Some(Fault::BilledError)
         );
         assert_eq!(Fault::asked_for("ASSAY-TOKENS: 500"), Some(Fault::Long(500)));
         assert_eq!(Fault::asked_for("hello"), None);

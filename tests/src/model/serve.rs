@@ -229,11 +229,15 @@ async fn complete(shared: &Shared, request: &answer::Request, form: Form) -> Res
             shared.desk.fault(&user);
             return refusal(StatusCode::INTERNAL_SERVER_ERROR, "the service failed");
         }
+        Some(Fault::Overloaded) => {
+            shared.desk.fault(&user);
+            return refusal(StatusCode::SERVICE_UNAVAILABLE, "the service is overloaded");
+        }
         Some(Fault::Silence) => {
             shared.desk.fault(&user);
             return std::future::pending().await;
         }
-        Some(Fault::HalfBody | Fault::CutStream | Fault::Long(_)) | None => {}
+        Some(Fault::BilledError | Fault::HalfBody | Fault::CutStream | Fault::Long(_)) | None => {}
     }
     let settings = &shared.settings;
     let Some(answer) = request.answer(&settings.script, &settings.prices) else {
@@ -244,7 +248,9 @@ async fn complete(shared: &Shared, request: &answer::Request, form: Form) -> Res
     };
     // Charged when it begins: a caller that hangs up has still used the model.
     let id = shared.desk.charge(&user, answer.charge);
-    let mut response = if request.stream {
+    let mut response = if fault == Some(Fault::BilledError) {
+        refusal(StatusCode::INTERNAL_SERVER_ERROR, "the service failed at the end")
+    } else if request.stream {
         let events = form.events(&answer, request, settings.dialect, &id);
         stream(settings.pace, events, fault == Some(Fault::CutStream))
     } else {

@@ -20,7 +20,8 @@ pub async fn a_service_that_answers_429(home: &Installation) {
 pub async fn a_service_that_answers_500(home: &Installation) {
     let ended = asked(home, "ASSAY-FAULT-500", false).await;
     told(home, &ended, "status 500").await;
-    assert_eq!(account(&ended).cost_max(), PicoUsd::ZERO);
+    // It may have worked before it failed.
+    perhaps_spent(&ended);
 }
 
 /// The service has charged and the answer broke off: it counts as spent, or perhaps spent.

@@ -138,6 +138,26 @@ fn g5_the_last_of_growing_usages_holds() {
 }
 
 #[test]
+fn a_request_that_is_refused_in_the_middle_is_not_the_services_fault() {
+    for (api, event) in [
+        (
+            Api::Chat,
+            r#"{"model":"m","error":{"code":403,"message":"flagged"},"choices":[]}"#,
+        ),
+        (
+            Api::Responses,
+            r#"{"type":"response.failed","response":{"error":{"code":"invalid_prompt"}}}"#,
+        ),
+        (
+            Api::Messages,
+            r#"{"type":"error","error":{"type":"invalid_request_error"}}"#,
+        ),
+    ] {
+        assert!(!events(api, &[event]).failed, "{api:?}");
+    }
+}
+
+#[test]
 fn h12_an_error_in_the_middle_is_the_services_fault() {
     for (api, event) in [
         (
