@@ -106,11 +106,7 @@ pub(super) fn init(context: &Context, args: &AgentInitArgs) -> Result<(), Error>
         ],
     };
     let name = task::write(&args.dir, files)?;
-    context.screen.line(format!(
-        "agent {name} is in {}; check it with `assay agent check {}`",
-        args.dir.display(),
-        args.dir.display()
-    ))
+    task::made(context, "agent", &name, &args.dir)
 }
 
 const MOST_BYTES: u64 = 256 << 20;

@@ -30,10 +30,15 @@ use crate::{
 pub(super) async fn check(context: &Context, args: &TaskCheckArgs) -> Result<(), Error> {
     let task = read(&args.dir)?;
     if args.static_only {
-        return lint(context, args, &task, &LimitSettings::default());
+        let facts = lint(context, args, &task, &LimitSettings::default())?;
+        return if context.screen.json {
+            context.screen.document(&facts)
+        } else {
+            Ok(())
+        };
     }
     let api = context.api()?;
-    lint(context, args, &task, &api.limits().await?)?;
+    let facts = lint(context, args, &task, &api.limits().await?)?;
     let digest = submit::register_task(context, &api, &args.dir.display().to_string()).await?;
     let mut runs = Vec::new();
     let mut faults = Vec::new();
@@ -49,7 +54,7 @@ pub(super) async fn check(context: &Context, args: &TaskCheckArgs) -> Result<(),
         faults.extend(fault(contract, expected, &run));
         runs.push((contract, expected, run));
     }
-    show(context, digest, &runs)?;
+    show(context, facts, digest, &runs)?;
     if faults.is_empty() {
         Ok(())
     } else {
@@ -61,10 +66,16 @@ fn has_solution(task: &Task) -> bool {
     task.steps.iter().all(|step| step.solution.is_some())
 }
 
-fn show(context: &Context, task: Digest, runs: &[(Contract, f64, Run)]) -> Result<(), Error> {
+fn show(
+    context: &Context,
+    facts: serde_json::Value,
+    task: Digest,
+    runs: &[(Contract, f64, Run)],
+) -> Result<(), Error> {
     if context.screen.json {
         let by_agent = runs.iter().map(|(contract, _, run)| (contract.name(), run));
-        let mut document = serde_json::json!({ "task": task });
+        let mut document = facts;
+        document["task"] = serde_json::json!(task);
         for (name, run) in by_agent {
             document[name] = serde_json::json!(run);
         }
@@ -96,9 +107,14 @@ fn read(folder: &Path) -> Result<Task, Error> {
     Ok(task)
 }
 
-/// Says what was found, and which limits and hosts hold under the default policy and the operator's settings. Without an API
-/// to ask, these are the built-in ones.
-fn lint(context: &Context, args: &TaskCheckArgs, task: &Task, settings: &LimitSettings) -> Result<(), Error> {
+/// What was found, and which limits and hosts hold under the default policy and the operator's settings, as a document;
+/// where text is wanted, it is printed. Without an API to ask, the settings are the built-in ones.
+fn lint(
+    context: &Context,
+    args: &TaskCheckArgs,
+    task: &Task,
+    settings: &LimitSettings,
+) -> Result<serde_json::Value, Error> {
     let warnings: Vec<String> = task.warnings.iter().map(ToString::to_string).collect();
     let values = args.values.iter().cloned().collect();
     let given = Circumstances {
@@ -126,26 +142,21 @@ fn lint(context: &Context, args: &TaskCheckArgs, task: &Task, settings: &LimitSe
     if !context.screen.json {
         let lines = warnings.iter().map(|warning| format!("  warning: {warning}"));
         let text: Vec<String> = lines.chain(describe(&plan)).collect();
-        return context
-            .screen
-            .line(harmless(&format!("task {}\n{}", plan.name, text.join("\n"))));
+        let text = format!("task {}\n{}", plan.name, text.join("\n"));
+        context.screen.line(harmless(&text))?;
     }
-    if args.static_only {
-        let document = serde_json::json!({
-            "name": plan.name, "warnings": warnings, "config": task.config, "limits": plan.limits,
-            "services": plan.services,
-            "egress": {
-                "build": plan.build_egress, "setup": plan.setup_egress,
-                "steps": plan.steps.iter().map(|step| serde_json::json!({
-                    "name": step.files.name, "agent": step.agent.egress, "agent_sec": step.agent.timeout_sec,
-                    "verify": step.verifier.egress, "verifier_sec": step.verifier.timeout_sec,
-                    "verifier": step.verifier.mode.name(),
-                })).collect::<Vec<_>>(),
-            },
-        });
-        return context.screen.document(&document);
-    }
-    Ok(())
+    Ok(serde_json::json!({
+        "name": plan.name, "warnings": warnings, "config": task.config, "limits": plan.limits,
+        "services": plan.services,
+        "egress": {
+            "build": plan.build_egress, "setup": plan.setup_egress,
+            "steps": plan.steps.iter().map(|step| serde_json::json!({
+                "name": step.files.name, "agent": step.agent.egress, "agent_sec": step.agent.timeout_sec,
+                "verify": step.verifier.egress, "verifier_sec": step.verifier.timeout_sec,
+                "verifier": step.verifier.mode.name(),
+            })).collect::<Vec<_>>(),
+        },
+    }))
 }
 
 /// Effective limits, and what each phase may reach, one fact a line.

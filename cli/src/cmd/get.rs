@@ -91,6 +91,10 @@ pub(super) async fn read(api: &Api, artifacts: &[Artifact], name: &str) -> Resul
 
 async fn patch(shell: &Context, api: &Api, artifacts: &[Artifact]) -> Result<(), Error> {
     match read(api, artifacts, "patch.diff").await? {
+        Some(content) if shell.screen.json => {
+            let patch = String::from_utf8_lossy(&content);
+            shell.screen.document(&serde_json::json!({ "patch": patch }))
+        }
         Some(content) => shell.screen.untrusted(&content),
         None => Err(Error::NoInput("the run left no patch".to_owned())),
     }

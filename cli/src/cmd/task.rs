@@ -31,10 +31,18 @@ pub(super) fn init(context: &Context, args: &InitArgs) -> Result<(), Error> {
         ),
     ];
     let name = write(&args.dir, &files)?;
+    made(context, "task", &name, &args.dir)
+}
+
+/// Says what was made, and how it is checked.
+pub(super) fn made(context: &Context, what: &str, name: &str, folder: &Path) -> Result<(), Error> {
+    if context.screen.json {
+        let document = serde_json::json!({ "name": name, "folder": folder });
+        return context.screen.document(&document);
+    }
+    let folder = folder.display();
     context.screen.line(format!(
-        "task {name} is in {}; check it with `assay task check {}`",
-        args.dir.display(),
-        args.dir.display()
+        "{what} {name} is in {folder}; check it with `assay {what} check {folder}`"
     ))
 }
 

@@ -26,13 +26,24 @@ async fn main() -> ExitCode {
     let ended = match Arguments::parse().part {
         Part::Api(arguments) => assay_api::cmd::run(*arguments).await,
         Part::Screener(arguments) => assay_screener::cmd::run(*arguments).await,
-        Part::Assay(cli) => assay_cli::cmd::run(*cli).await.map_err(Into::into),
+        Part::Assay(cli) => return command(*cli).await,
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// With the exit codes that the command has.
+async fn command(cli: assay_cli::args::Cli) -> ExitCode {
+    match assay_cli::cmd::run(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("assay: {error}");
+            ExitCode::from(error.exit_code())
         }
     }
 }

@@ -61,6 +61,8 @@ fn show(context: &Context, findings: &[Found]) -> Result<(), Error> {
 
 fn packed(program: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mut tar = tar::Builder::new(tempfile::NamedTempFile::new()?);
+    // A program may have holes, and the runner takes plain files only.
+    tar.sparse(false);
     tar.append_path_with_name(program, "assay-proxy")?;
     tar.into_inner()
 }
