@@ -22,7 +22,7 @@
 //! `api/tests/server/lease.rs`, every fault of an archive in `core/src/archive/tests.rs`, of a diff in
 //! `core/src/patch.rs`, of a reward in `core/src/reward.rs`.
 //!
-//! One installation serves all rows of an engine, many at a time. A few rows of each family run on Podman too.
+//! One installation serves all rows of an engine, many at a time. Some rows of each family run on Podman too.
 
 #[path = "bad_input/agent.rs"]
 mod agent;
@@ -115,14 +115,15 @@ fn on_docker(home: &Arc<Home>) -> Vec<libtest_mimic::Trial> {
     )
 }
 
-/// One or two of each family.
+/// Some of each family, and all that is about an engine's limits.
 fn on_podman(home: &Arc<Home>) -> Vec<libtest_mimic::Trial> {
     rows!(home,
-        Nothing model: a_service_that_recovers;
-        Nothing agent: forks_a_bomb, replaces_the_shell, listens_on_a_low_port;
-        Nothing build: fails;
+        Nothing model: a_service_that_recovers, a_service_that_cuts_its_stream;
+        Nothing agent: forks_a_bomb, allocates_all_memory, fills_the_disk, plants_a_reward, runs_past_its_deadline,
+            replaces_the_shell, listens_on_a_low_port;
+        Nothing build: fails, never_ends;
         Nothing bundle: has_a_syntax_error, a_good_patch;
-        Nothing verifier: leaves_a_reward_that_is_none;
+        Nothing verifier: leaves_a_reward_that_is_none, never_ends;
         Nothing services: of_the_example, that_never_get_healthy, that_reach_for_more;
         Oracle task: unknown_key;
     )
