@@ -4,17 +4,18 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use assay_core::control::runner::{Isolation, Outcome};
 
-use crate::sandbox::{Sandbox, Setup, command, shell, skipped};
+use crate::sandbox::{PYTHON, Sandbox, Setup, command, shell, skipped};
 
-/// Python does what a shell cannot: system calls with chosen arguments.
-const PYTHON: &str = "/usr/bin/python3";
-
-async fn start() -> Option<Sandbox> {
+async fn with_python(setup: Setup) -> Option<Sandbox> {
     if !std::path::Path::new(PYTHON).exists() {
         skipped(PYTHON);
         return None;
     }
-    let sandbox = Sandbox::start(Setup::default()).await?;
+    Sandbox::start(setup).await
+}
+
+async fn start() -> Option<Sandbox> {
+    let sandbox = with_python(Setup::default()).await?;
     if sandbox.client.health().await.unwrap().isolation != Isolation::UserNamespace {
         skipped("user namespaces");
         return None;
@@ -29,10 +30,8 @@ async fn python(sandbox: &Sandbox, script: &str) -> String {
         .to_owned()
 }
 
-#[tokio::test]
-async fn nobody_can_become_the_proxys_user() {
-    let Some(sandbox) = start().await else { return };
-    let script = "
+/// Tries to be the proxy's user.
+const BECOME_THE_PROXY: &str = "
 import os, errno
 def attempt(f, *a):
     try: f(*a); print('done')
@@ -43,7 +42,14 @@ attempt(os.setgid, 1337)
 open('/tmp/assay-1337', 'w').close()
 attempt(os.chown, '/tmp/assay-1337', 1337, -1)
 os.remove('/tmp/assay-1337')";
-    assert_eq!(python(&sandbox, script).await, "EINVAL\nEINVAL\nEINVAL\nEINVAL");
+
+#[tokio::test]
+async fn nobody_can_become_the_proxys_user() {
+    let Some(sandbox) = start().await else { return };
+    assert_eq!(
+        python(&sandbox, BECOME_THE_PROXY).await,
+        "EINVAL\nEINVAL\nEINVAL\nEINVAL"
+    );
     let mut request = shell("id -u");
     request.user = Some("1337".to_owned());
     assert_eq!(sandbox.run(&request).await.end.outcome, Outcome::SpawnFailed);
@@ -80,10 +86,9 @@ async fn other_users_work_both_ways() {
     assert_eq!(sandbox.run(&request).await.text(), "0\n");
 }
 
-#[tokio::test]
-async fn dangerous_calls_are_refused() {
-    let Some(sandbox) = start().await else { return };
-    let script = "
+/// System calls that a container runtime refuses, and what each has to say here.
+const DANGEROUS: (&str, &str) = (
+    "
 import ctypes, errno, os, socket
 libc = ctypes.CDLL(None, use_errno=True)
 def attempt(name, *a):
@@ -99,10 +104,51 @@ attempt('keyctl', 250, 0, -3, 0)
 attempt('bpf', 321, 0, 0, 0)
 attempt('io_uring', 425, 1, 0)
 attempt('mount', 165, b'none', b'/mnt', b'tmpfs', 0, 0)
-attempt('x32', 0x40000000 + 39)";
-    let expected = "EPERM\nEPERM\nunshare EPERM\nclone3 ENOSYS\nclone EPERM\nkeyctl EPERM\nbpf EPERM\nio_uring EPERM\nmount EPERM\nx32 ENOSYS";
+attempt('x32', 0x40000000 + 39)",
+    "EPERM\nEPERM\nunshare EPERM\nclone3 ENOSYS\nclone EPERM\nkeyctl EPERM\nbpf EPERM\nio_uring EPERM\nmount EPERM\nx32 ENOSYS",
+);
+
+#[tokio::test]
+async fn dangerous_calls_are_refused() {
+    let Some(sandbox) = start().await else { return };
     if cfg!(target_arch = "x86_64") {
-        assert_eq!(python(&sandbox, script).await, expected);
+        assert_eq!(python(&sandbox, DANGEROUS.0).await, DANGEROUS.1);
+    }
+}
+
+/// Where user namespaces are refused nobody gains a right, so nobody becomes root again either.
+#[tokio::test]
+async fn without_user_namespaces_nobody_becomes_the_proxys_user_either() {
+    let setup = Setup {
+        user_namespaces: false,
+        ..Setup::default()
+    };
+    let Some(sandbox) = with_python(setup).await else {
+        return;
+    };
+    let health = sandbox.client.health().await.unwrap();
+    assert_eq!(health.isolation, Isolation::NoNewPrivileges);
+    assert!(health.reason.unwrap().contains("user namespaces are refused"));
+    // The packet rules ask for the user alone. A file may belong to it: nothing that is started from one gets that user.
+    assert_eq!(
+        python(&sandbox, BECOME_THE_PROXY).await,
+        "EPERM\nEPERM\ndone\ndone"
+    );
+    let mut request = shell("id -u");
+    request.user = Some("1337".to_owned());
+    assert_eq!(sandbox.run(&request).await.end.outcome, Outcome::SpawnFailed);
+    fs::set_permissions(sandbox.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for (owner, mode) in [(1337, 0o6755), (0, 0o4755)] {
+        let file = sandbox.path(&format!("id{owner}"));
+        fs::copy("/usr/bin/id", &file).unwrap();
+        std::os::unix::fs::chown(&file, Some(owner), Some(owner)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let mut request = command(&[file.to_str().unwrap(), "-u"]);
+        request.user = Some("1000".to_owned());
+        assert_eq!(sandbox.run(&request).await.text(), "1000\n");
+    }
+    if cfg!(target_arch = "x86_64") {
+        assert_eq!(python(&sandbox, DANGEROUS.0).await, DANGEROUS.1);
     }
 }
 

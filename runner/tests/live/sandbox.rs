@@ -39,6 +39,8 @@ pub(crate) struct Setup {
     pub(crate) max_pids: u64,
     pub(crate) proxy: Option<SocketAddr>,
     pub(crate) services: Vec<ServicePlace>,
+    /// Without them the runner is started as a container's default profile would have it.
+    pub(crate) user_namespaces: bool,
 }
 
 impl Default for Setup {
@@ -47,9 +49,26 @@ impl Default for Setup {
             max_pids: 400,
             proxy: None,
             services: Vec::new(),
+            user_namespaces: true,
         }
     }
 }
+
+/// Python does what a shell cannot: system calls with chosen arguments.
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
+
+/// Refuses `unshare` by a filter, then becomes the program that its arguments name.
+const WITHOUT_USER_NAMESPACES: &str = r#"
+import ctypes, os, struct, sys
+unshare = {"x86_64": 272, "aarch64": 97}[os.uname().machine]
+steps = [(0x20, 0, 0, 0), (0x15, 0, 1, unshare), (6, 0, 0, 0x00050001), (6, 0, 0, 0x7fff0000)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("steps", ctypes.c_void_p)]
+if ctypes.CDLL(None).prctl(22, 2, ctypes.byref(Program(len(steps), ctypes.addressof(program))), 0, 0):
+    sys.exit("the filter is refused")
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
 
 pub(crate) fn id() -> SandboxId {
     SandboxId(Uuid::from_u128(9))
@@ -88,9 +107,17 @@ impl Sandbox {
         let address = own_address();
         // No cgroup bounds the processes here, and a fork bomb is not to take those of the other tests. Root is exempt.
         let mut command = Command::new("prlimit");
+        command.args(["--nproc=2000", "unshare"]).args([
+            "--pid",
+            "--fork",
+            "--mount",
+            "--mount-proc",
+            "--kill-child",
+        ]);
+        if !setup.user_namespaces {
+            command.args([PYTHON, "-c", WITHOUT_USER_NAMESPACES]);
+        }
         command
-            .args(["--nproc=2000", "unshare"])
-            .args(["--pid", "--fork", "--mount", "--mount-proc", "--kill-child"])
             .arg(env!("CARGO_BIN_EXE_assay-runner"))
             .args(["serve", "--config"])
             .arg(&file)

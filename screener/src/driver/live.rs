@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, net::SocketAddr, path::Path, sync::Arc, tim
 use assay_core::{
     control::{
         proxy::{Ledger, Loaded, Probe, Switch},
-        runner::{Collect, Execute, Manifest},
+        runner::{Collect, Execute, Isolation, Manifest},
         service::{ServiceHealth, ServiceState},
     },
     id::{ExecId, Fence},
@@ -91,13 +91,13 @@ impl Live {
         env
     }
 
-    /// Waits until the runner takes a phase.
-    pub(super) async fn wait_ready(&self, patience: Duration) -> Result<(), Halt> {
+    /// Waits until the runner takes a phase, and tells how it confines what it starts.
+    pub(super) async fn wait_ready(&self, patience: Duration) -> Result<Isolation, Halt> {
         let start = tokio::time::Instant::now();
         let mut pause = Duration::from_millis(5);
         loop {
             let (reason, service) = match self.runner.health().await {
-                Ok(health) if health.ready => return Ok(()),
+                Ok(health) if health.ready => return Ok(health.isolation),
                 Ok(health) => {
                     if let Some(words) = failed(&health.services) {
                         return Err(Evidence::ServiceFailed(words).into());

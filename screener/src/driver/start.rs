@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use assay_core::{control::proxy::Switch, phase::EgressPhase, task::plan::Mode};
+use assay_core::{
+    control::{proxy::Switch, runner::Isolation},
+    phase::EgressPhase,
+    task::plan::Mode,
+};
 use assay_engine::{Engine, ImageRef, SandboxSpec};
 
 use super::{
@@ -72,12 +76,29 @@ impl<E: Engine> Driver<E> {
             .await
             .map_err(|error| engine_fault(&error))?;
         let live = self.connect(place, sandbox)?;
-        if let Err(halt) = live.wait_ready(self.start_limit(place)?).await {
-            self.keep_service_output(&live, place).await?;
-            return Err(halt);
+        match live.wait_ready(self.start_limit(place)?).await {
+            Ok(isolation) => self.tell_isolation(isolation),
+            Err(halt) => {
+                self.keep_service_output(&live, place).await?;
+                return Err(halt);
+            }
         }
         self.hand_over_recording(&live).await?;
         Ok(live)
+    }
+
+    /// A task whose programs become root by `su` or `sudo` fails where this is told, and its author should see why.
+    fn tell_isolation(&mut self, isolation: Isolation) {
+        match isolation {
+            Isolation::UserNamespace => {}
+            Isolation::NoNewPrivileges => {
+                let words =
+                    "user namespaces are refused here, so no program becomes another user by its file";
+                let data = serde_json::json!({ "isolation": isolation, "meaning": words });
+                let now = self.now();
+                self.journal.note(&self.row, now, "isolation_reduced", data);
+            }
+        }
     }
 
     fn start_limit(&self, place: Place) -> Result<std::time::Duration, Halt> {
