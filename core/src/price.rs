@@ -38,6 +38,10 @@ pub struct ModelPrice {
     /// Per image of the input, on top of its tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<PicoUsd>,
+    /// Tokens that an image of the input counts at most, however large it is; 65536 when absent, more than any known
+    /// provider counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_tokens: Option<u64>,
     /// Other prices for the whole request when its input is long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub long_context: Option<LongContext>,
@@ -110,6 +114,11 @@ impl ModelPrice {
         self.long_context
             .as_ref()
             .filter(|long| tokens > long.above_tokens)
+    }
+
+    /// The most tokens that an image can count.
+    pub fn most_image_tokens(&self) -> u64 {
+        self.image_tokens.unwrap_or(MOST_IMAGE_TOKENS)
     }
 
     /// False where both prices are zero without being declared free.
@@ -185,6 +194,9 @@ fn is_date(text: &str) -> bool {
     let numbers = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     numbers && matches!(shape[..], [8 | 4] | [4, 2, 2])
 }
+
+/// Some count an image by tiles of thousands of tokens each, up to some 50 000 for one.
+const MOST_IMAGE_TOKENS: u64 = 65_536;
 
 #[cfg(test)]
 mod tests {

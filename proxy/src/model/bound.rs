@@ -19,7 +19,7 @@ pub struct Prices(Vec<ModelPrice>);
 /// How large the input of a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
-    /// Tokens, at most.
+    /// Tokens of everything but the images, at most.
     pub tokens: u64,
     /// Images.
     pub images: u64,
@@ -36,7 +36,7 @@ impl Size {
         let text = count(bytes).saturating_sub(images.bytes);
         let tokens = text
             .saturating_add(count(turns).saturating_mul(TOKENS_PER_TURN))
-            .saturating_add(images.number.saturating_mul(TOKENS_PER_IMAGE));
+            .saturating_add(about_tools(body));
         Self {
             tokens,
             images: images.number,
@@ -58,7 +58,11 @@ impl Prices {
     /// What to reserve, where the workload may have named a limit of output.
     pub fn ask(&self, size: Size, named_output: Option<u64>, least_output: u64) -> Ask {
         let context = self.each(|price| price.context_tokens).max().unwrap_or(0);
-        let input_tokens = size.tokens.min(context.saturating_mul(size.texts));
+        let per_image = self.each(ModelPrice::most_image_tokens).max().unwrap_or(0);
+        let input_tokens = size
+            .tokens
+            .saturating_add(size.images.saturating_mul(per_image))
+            .min(context.saturating_mul(size.texts));
         let dearest =
             |price: &dyn Fn(&ModelPrice) -> PicoUsd| self.0.iter().map(price).max().unwrap_or_default();
         let images = dearest(&|price| price.image.unwrap_or_default()).times(size.images);
@@ -129,14 +133,27 @@ impl Prices {
     }
 }
 
+/// What services tell a model about tools in words of their own: in general, and for each tool that they know by its
+/// type, whose schema is theirs too.
+fn about_tools(body: &Json) -> u64 {
+    let tools = body.member("tools").map_or(&[][..], Json::items);
+    let is_known = |tool: &&Json| {
+        let kind = tool.member("type").and_then(Json::as_text);
+        !matches!(kind, None | Some("custom" | "function"))
+    };
+    let known = tools.iter().filter(is_known).count();
+    let told = count(known).saturating_add(u64::from(!tools.is_empty()));
+    told.saturating_mul(TOKENS_ABOUT_TOOLS)
+}
+
 fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 /// What a chat template adds around a message, generously.
 const TOKENS_PER_TURN: u64 = 16;
-/// An image of few bytes may still be large; above what any provider counts for one.
-const TOKENS_PER_IMAGE: u64 = 16_384;
+/// Anthropic's words on tools are some 530 tokens at most, and some 700 for a tool of its own.
+const TOKENS_ABOUT_TOOLS: u64 = 1_024;
 
 #[cfg(test)]
 mod tests {
@@ -151,6 +168,7 @@ mod tests {
             cache_write: None,
             request: PicoUsd::from_pico(7),
             image: None,
+            image_tokens: None,
             long_context: None,
             answers_as: [].into(),
             context_tokens: 1_000,
@@ -263,11 +281,44 @@ mod tests {
         ] {
             let size = size(api, &turn(api, &content));
             assert_eq!(size.images, 1, "{api:?}");
-            assert!(
-                (TOKENS_PER_IMAGE..TOKENS_PER_IMAGE + 1_000).contains(&size.tokens),
-                "{api:?} {size:?}"
-            );
+            assert!(size.tokens < 1_000, "{api:?} {size:?}");
         }
+    }
+
+    #[test]
+    fn an_image_counts_what_the_dearest_of_the_models_counts_for_one() {
+        let (mut known, mut unknown) = (price(1, 1), price(1, 1));
+        known.image_tokens = Some(1_600);
+        (known.context_tokens, unknown.context_tokens) = (1_000_000, 1_000_000);
+        let size = Size {
+            tokens: 100,
+            images: 2,
+            texts: 1,
+        };
+        let tokens = |prices: &[&ModelPrice]| Prices::of(prices).unwrap().ask(size, None, 1).input_tokens;
+        assert_eq!(tokens(&[&known]), 100 + 2 * 1_600);
+        assert_eq!(tokens(&[&known, &unknown]), 100 + 2 * 65_536);
+    }
+
+    #[test]
+    fn what_services_say_about_tools_is_counted() {
+        let body = |tools: &str| {
+            format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"tools":[{tools}]}}"#)
+        };
+        let above_bytes = |tools: &str| {
+            let body = body(tools);
+            size(Api::Messages, &body).tokens - body.len() as u64 - TOKENS_PER_TURN
+        };
+        let (own, known) = (
+            r#"{"name":"t","input_schema":{}}"#,
+            r#"{"type":"bash_20250124","name":"bash"}"#,
+        );
+        assert_eq!(above_bytes(""), 0);
+        assert_eq!(above_bytes(own), TOKENS_ABOUT_TOOLS);
+        assert_eq!(
+            above_bytes(&[own, known, known].join(",")),
+            3 * TOKENS_ABOUT_TOOLS
+        );
     }
 
     #[test]
@@ -276,7 +327,7 @@ mod tests {
         for api in [Api::Chat, Api::Responses, Api::Messages] {
             let size = size(api, &turn(api, &image(api, &prose)));
             assert_eq!(size.images, 1);
-            assert!(size.tokens >= TOKENS_PER_IMAGE + 100_000, "{api:?} {size:?}");
+            assert!(size.tokens >= 100_000, "{api:?} {size:?}");
         }
     }
 

@@ -107,3 +107,30 @@ async fn a_bill_above_what_was_reserved_freezes_the_account_and_is_told_apart() 
     let told = |reason: &str| audit.iter().filter(|line| line.reason == reason).count();
     assert_eq!((told("bill_above_reserved"), told("model_mismatch")), (1, 0));
 }
+
+#[tokio::test]
+async fn what_a_service_counts_for_images_and_says_about_tools_is_reserved_for() {
+    let image =
+        json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "high"}});
+    let seen = chat(&json!({"messages": [{"role": "user", "content": [image]}]}));
+    let turns = json!([{"role": "user", "content": "hi"}]);
+    let tools = json!([
+        {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool"},
+        {"type": "bash_20250124", "name": "bash"},
+    ]);
+    let tooled = json!({"model": "test/small", "max_tokens": 1, "messages": turns, "tools": tools});
+    // Some providers count up to some 48 000 for a long image, and some 1 500 for two tools of their own.
+    for (path, body, counted) in [
+        ("/v1/chat/completions", seen, 48_200),
+        ("/v1/messages", tooled, 1_500),
+    ] {
+        let world = World::start(Script::answer(counted, 1)).await;
+        let answer = world.plain_model().await.post(path, &[], &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let ledger = world.settled_ledger().await;
+        assert!(
+            ledger.settled > PicoUsd::ZERO && !ledger.frozen,
+            "{path}: {ledger:?}"
+        );
+    }
+}
