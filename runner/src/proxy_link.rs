@@ -36,11 +36,16 @@ struct Link {
     boot: String,
 }
 
-/// Waits for the proxy, writes the trust bundle, opens for work, and ends all work when the proxy is gone.
+/// Waits for the proxy and the packet rules, writes the trust bundle, opens for work, and ends all work when either is
+/// gone.
 pub(crate) async fn keep(runner: Arc<Runner>, proxy: SocketAddr, trust_folder: PathBuf) {
     let link = loop {
         match connect(proxy, &runner, &trust_folder).await {
-            Ok(link) => break link,
+            Ok(link) if is_captured(&link.boot, proxy).await => break link,
+            Ok(_) => {
+                let reason = "the packet rules do not lead to the proxy".to_owned();
+                runner.set_readiness(Readiness::Waiting(reason));
+            }
             Err(reason) => runner.set_readiness(Readiness::Waiting(reason)),
         }
         sleep(RETRY).await;
@@ -57,8 +62,16 @@ pub(crate) async fn keep(runner: Arc<Runner>, proxy: SocketAddr, trust_folder: P
 }
 
 /// The rules of a sandbox lead to the port of a sandbox; a proxy at another port stands alone, without rules.
+fn has_rules(proxy: SocketAddr) -> bool {
+    proxy.port() == port::PROXY
+}
+
+async fn is_captured(boot: &str, proxy: SocketAddr) -> bool {
+    !has_rules(proxy) || redirect::holds(boot).await
+}
+
 async fn watch(boot: String, proxy: SocketAddr) -> &'static str {
-    if proxy.port() == port::PROXY {
+    if has_rules(proxy) {
         redirect::lost(&boot).await
     } else {
         std::future::pending().await

@@ -23,6 +23,11 @@ enum Found {
     Open,
 }
 
+/// Do the rules hold? `boot` is the proxy's.
+pub(crate) async fn holds(boot: &str) -> bool {
+    look(boot).await == Found::Closed
+}
+
 /// Returns, with the reason, when the rules do not hold any more. `boot` is the proxy's.
 pub(crate) async fn lost(boot: &str) -> &'static str {
     let mut missed = 0;

@@ -261,13 +261,27 @@ impl Stage {
         self.until("proxy", || async { proxy_client().health().await.is_ok() })
     }
 
+    /// Starts the proxy on a stage without one, and waits until it answers.
+    pub fn add_proxy(&mut self) -> anyhow::Result<()> {
+        self.walls.proxy = true;
+        let assignment = self.assignment()?;
+        self.write_assignment(&assignment)?;
+        self.start_proxy()
+    }
+
     /// Starts the runner on a stage without one. It takes its root from whoever answers at `proxy`.
     pub fn add_runner(&mut self, proxy: SocketAddr) -> anyhow::Result<()> {
-        self.walls.runner = true;
         self.start_runner(Some(proxy))
     }
 
     fn start_runner(&mut self, proxy: Option<SocketAddr>) -> anyhow::Result<()> {
+        self.begin_runner(proxy)?;
+        self.until_ready()
+    }
+
+    /// Starts the runner on a stage that may have no walls yet, and waits for nothing.
+    pub fn begin_runner(&mut self, proxy: Option<SocketAddr>) -> anyhow::Result<()> {
+        self.walls.runner = true;
         let config = RunnerConfig {
             sandbox: sandbox_id(),
             public_key: Signer::new(&SEED).public_key(),
@@ -298,10 +312,7 @@ impl Stage {
                     .flat_map(|proxy| ["--proxy".to_owned(), proxy.to_string()]),
             )
             .stderr(fs::File::create(self.path("runner.log"))?);
-        self.spawn("runner", command)?;
-        self.until("runner", || async {
-            runner_client().health().await.is_ok_and(|health| health.ready)
-        })
+        self.spawn("runner", command)
     }
 
     fn spawn(&mut self, name: &'static str, mut command: Command) -> anyhow::Result<()> {

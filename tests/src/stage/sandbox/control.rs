@@ -162,6 +162,23 @@ impl Stage {
         })
     }
 
+    /// Waits until the runner takes work.
+    pub fn until_ready(&self) -> anyhow::Result<()> {
+        self.until("runner", || async {
+            runner_client().health().await.is_ok_and(|health| health.ready)
+        })
+    }
+
+    /// Waits until the runner says by these words what it waits for.
+    pub fn until_waiting_for(&self, words: &'static str) -> anyhow::Result<()> {
+        self.until("runner", move || async move {
+            let health = runner_client().health().await;
+            health.is_ok_and(|health| {
+                !health.ready && health.reason.is_some_and(|reason| reason.contains(words))
+            })
+        })
+    }
+
     /// Waits until the runner takes nothing more.
     pub fn until_idle(&self) -> anyhow::Result<()> {
         self.until("runner", || async {
