@@ -13,6 +13,7 @@ mod described;
 mod evidence;
 mod follow;
 mod identity;
+mod immutable;
 mod lease;
 mod money;
 mod people;
