@@ -1,7 +1,6 @@
 //! Every command of `assay` as a person runs it: a process of its own, before a whole installation with real containers.
 //!
-//! With `--json` every line that it prints is a document, and without it none is. What `up` and `down` do, `make demo`
-//! shows.
+//! With `--json` every line that it prints is a document, and without it none is. `up` and `down` are in `up.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
