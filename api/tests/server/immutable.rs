@@ -55,6 +55,8 @@ async fn refused(stage: &Stage, statement: &str) {
         .execute(&stage.pool)
         .await
         .unwrap_err();
-    let code = error.as_database_error().and_then(|error| error.code());
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     assert_eq!(code.as_deref(), Some("23001"), "{statement}: {error}");
 }
