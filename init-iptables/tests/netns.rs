@@ -264,6 +264,49 @@ fn without_rights_it_says_so() {
     });
 }
 
+/// A kernel without `nf_tables` is played by a filter that refuses its sockets.
+#[test]
+fn b17_a_kernel_without_nf_tables_gets_the_older_filter_or_is_refused_by_name() {
+    in_namespace(|| {
+        if !installed("python3") || !installed("iptables-legacy") {
+            return;
+        }
+        let config = std::env::temp_dir().join(format!("assay-init-b17-{}.json", std::process::id()));
+        std::fs::write(&config, r#"{"hold":false,"backend":"auto"}"#).unwrap();
+        let without = |path: &str| {
+            let program = ["-c", WITHOUT_NF_TABLES, BINARY, "--config"];
+            let mut command = Command::new("/usr/bin/python3");
+            command.args(program).arg(&config).env("PATH", path);
+            command.output().unwrap()
+        };
+        let refused = without("/nonexistent");
+        assert_eq!(refused.status.code(), Some(69), "{refused:?}");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains("nf_tables") && said.contains("iptables"), "{said}");
+        let older = report(&without("/usr/sbin:/usr/bin:/sbin:/bin"));
+        assert_eq!(
+            (older.backend.as_str(), older.ipv4, older.ipv6),
+            ("iptables_legacy", FamilyState::Proven, FamilyState::Proven)
+        );
+        std::fs::remove_file(config).unwrap();
+    });
+}
+
+const WITHOUT_NF_TABLES: &str = r#"
+import ctypes, os, struct, sys
+socket = {"x86_64": 41, "aarch64": 198}[os.uname().machine]
+load, equal, end = 0x20, 0x15, 6
+AF_NETLINK, NETLINK_NETFILTER, EPROTONOSUPPORT = 16, 12, 93
+steps = [(load, 0, 0, 0), (equal, 0, 5, socket), (load, 0, 0, 16), (equal, 0, 3, AF_NETLINK), (load, 0, 0, 32),
+         (equal, 0, 1, NETLINK_NETFILTER), (end, 0, 0, 0x00050000 | EPROTONOSUPPORT), (end, 0, 0, 0x7fff0000)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("steps", ctypes.c_void_p)]
+if ctypes.CDLL(None).prctl(22, 2, ctypes.byref(Program(len(steps), ctypes.addressof(program))), 0, 0):
+    sys.exit("the filter is refused")
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
 #[test]
 fn the_holder_has_no_rights_and_ends_on_sigterm() {
     in_namespace(|| {
