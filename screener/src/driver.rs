@@ -258,7 +258,10 @@ impl<E: Engine> Driver<E> {
     }
 
     async fn observe(&mut self, phase: Phase, limit: Duration) -> Result<Vec<Evidence>, Halt> {
-        self.begin_phase(limit).await?;
+        if phase != Phase::Report {
+            // The last one says by itself when it begins.
+            self.begin_phase(limit).await?;
+        }
         match phase {
             Phase::Prepare => self.prepare().await,
             Phase::Start => self.start().await,
@@ -267,7 +270,7 @@ impl<E: Engine> Driver<E> {
             Phase::Agent => self.agent().await,
             Phase::Collect => self.collect().await,
             Phase::Verify => self.verify().await,
-            Phase::Report => self.last_uploads().await,
+            Phase::Report => self.last_uploads(limit).await,
         }
     }
 
@@ -380,7 +383,7 @@ const SLACK: Duration = Duration::from_mins(2);
 /// The store may be away for a minute without the end of an output being lost.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(150);
 /// Who cancels wants the sandbox gone, not the last line.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(3);
+const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
 const STATE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an engine may take to hear of a death.
 const TELL_OF_DEATH: Duration = Duration::from_secs(3);

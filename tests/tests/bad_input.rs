@@ -14,7 +14,7 @@
 //! | [`agent`] | agents that bomb, eat memory and disk, print, hold on, kill, plant, replace |
 //! | [`verifier`] | no reward, bad rewards, no end |
 //! | [`services`] | containers beside the task's own: the example; those that never get healthy, end, cannot be built, reach too far |
-//! | [`model`] | 429, 500, half a body, a cut stream, silence |
+//! | [`model`] | 429, 500, half a body, a cut stream, silence, bills that are never told |
 //! | [`platform`] | wrong key; the object store gone for a minute |
 //! | [`disk`] | an engine's small disk filled at full speed |
 //!
@@ -95,7 +95,8 @@ fn on_docker(home: &Arc<Home>) -> Vec<libtest_mimic::Trial> {
         Nothing platform: the_object_store_may_be_gone_for_a_minute;
         Nothing disk: is_filled_at_full_speed;
         Oracle model: a_service_that_answers_429, a_service_that_answers_500, a_service_that_answers_half_a_body,
-            a_service_that_cuts_its_stream, a_service_that_says_nothing, a_service_that_recovers;
+            a_service_that_cuts_its_stream, a_service_that_says_nothing, a_service_that_recovers,
+            a_service_that_keeps_its_bills_to_itself;
         Oracle agent: forks_a_bomb, allocates_all_memory, fills_the_disk, prints_a_gigabyte,
             prints_nul_and_invalid_utf8, listens_on_a_low_port, leaves_a_grandchild_holding_the_pipe, ignores_sigterm,
             runs_past_its_deadline, plants_a_reward, kills_every_process_it_can, replaces_the_shell;

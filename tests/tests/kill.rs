@@ -17,6 +17,8 @@
 //! Half made is a sandbox whose init and proxy exist and whose main does not: a gate before the engine keeps back the
 //! request for it.
 //!
+//! Cancelling one run in each of these phases is a round of its own.
+//!
 //! "Again" is a second attempt, which the agent does not pay for. A proxy that is lost twice is the agent's fault.
 //!
 //! Needs root, Docker and PostgreSQL's programs. `ASSAY_SANDBOX_BIN` names the folder of the static programs.
@@ -26,6 +28,8 @@
     reason = "where the programs are, only its environment knows"
 )]
 
+#[path = "kill/cancel.rs"]
+mod cancel;
 #[path = "kill/evidence.rs"]
 mod evidence;
 #[path = "kill/fixture.rs"]
@@ -102,6 +106,11 @@ async fn matrix(kit: &mut Arc<Installation>) -> anyhow::Result<()> {
             .await
             .with_context(|| format!("{victim:?} was killed"))?;
         eprintln!("{victim:?}: {:.1} s", begun.elapsed().as_secs_f64());
+    }
+    if wanted("Cancel") {
+        let begun = Instant::now();
+        cancel::round(kit, agent).await.context("cancelled")?;
+        eprintln!("Cancel: {:.1} s", begun.elapsed().as_secs_f64());
     }
     if wanted("Twice") {
         let begun = Instant::now();

@@ -113,6 +113,12 @@ impl Ledger {
         *self = self.and_then(later);
     }
 
+    /// Closes the account of a sandbox that is read for the last time: what is under way now may be spent.
+    pub fn close(&mut self) {
+        self.unresolved += self.reserved;
+        self.reserved = PicoUsd::ZERO;
+    }
+
     /// Closes the account of a sandbox that cannot be asked any more: what is not settled of the grant may be spent.
     pub fn exhaust(&mut self, granted: PicoUsd) {
         self.budget = granted;

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use assay_core::{
     control::proxy::Ledger,
-    ledger::{self, Book},
-    phase::EgressPhase,
     policy::Recorded,
     wire::{
         channel::{Record, Sidecar},
@@ -13,9 +11,8 @@ use assay_core::{
     },
 };
 use assay_engine::Engine;
-use assay_runtime::router;
 
-use super::{Driver, Halt, live::Live};
+use super::{CANCEL_PATIENCE, Driver, Halt, live::Live};
 use crate::{derive::Place, evidence::Evidence, output::follow::Follower, platform};
 
 impl<E: Engine> Driver<E> {
@@ -46,36 +43,6 @@ impl<E: Engine> Driver<E> {
         Ok(Evidence::Account { before, after })
     }
 
-    /// Asks the model services for the bills that the proxy could not ask for any more: it may have died in between. What
-    /// they do not tell stays unresolved.
-    pub(super) async fn ask_for_bills(&mut self, live: &Live) {
-        if self.row.memo.ledger.unresolved.is_zero() {
-            return;
-        }
-        let (proxy, mut log) = (live.proxy(), Vec::new());
-        loop {
-            match proxy.record(Record::Ledger, log.len() as u64).await {
-                Ok(bytes) if bytes.is_empty() => break,
-                Ok(bytes) => log.extend_from_slice(&bytes),
-                Err(error) => return tracing::warn!(%error, "the write-ahead log cannot be read"),
-            }
-        }
-        let mut book = Book::replay(&ledger::log::read(&log));
-        book.close();
-        let sums = |book: &Book| {
-            let account = book.account(EgressPhase::Agent).cloned().unwrap_or_default();
-            (account.settled(), account.unresolved())
-        };
-        let (settled, unresolved) = sums(&book);
-        router::reconcile(&self.assignment.upstreams, &mut book).await;
-        let (settled_now, unresolved_now) = sums(&book);
-        let account = &mut self.row.memo.ledger;
-        account.settled += settled_now.saturating_sub(settled);
-        account.unresolved = account
-            .unresolved
-            .saturating_sub(unresolved.saturating_sub(unresolved_now));
-    }
-
     /// Begins to carry away what the proxy of a sandbox writes down.
     pub(super) fn follow_proxy(&self, live: &Live, place: Place) -> Follower {
         let stream = match place {
@@ -95,8 +62,16 @@ impl<E: Engine> Driver<E> {
         )
     }
 
-    /// Stores what a proxy wrote down last; an event says where that did not work.
+    /// Stores what a proxy wrote down last; an event says where that did not work. Cancelling shortens the patience.
     pub(super) async fn finish_records(&mut self, records: Follower, patience: Duration) -> Result<(), Halt> {
+        let cancel = self.signals.cancel.clone();
+        let patience = async move {
+            // cancel-safe: nothing but time passes.
+            tokio::select! {
+                () = tokio::time::sleep(patience) => {}
+                () = cancel.cancelled() => tokio::time::sleep(CANCEL_PATIENCE).await,
+            }
+        };
         if !records.finish(patience).await? {
             let now = self.now();
             self.journal

@@ -9,6 +9,7 @@ use assay_core::{
         service::{ServiceHealth, ServiceState},
     },
     id::{ExecId, Fence},
+    wire::channel::Record,
 };
 use assay_engine::{Sandbox, SandboxRef};
 use assay_runtime::control::{Error, ProxyClient, RunnerClient};
@@ -254,6 +255,18 @@ impl Live {
             result = self.proxy.ledger().await;
         }
         result.map_err(|error| silent("the proxy's account", &error))
+    }
+
+    /// All that the proxy wrote down about money.
+    pub(super) async fn write_ahead_log(&self) -> Result<Vec<u8>, Error> {
+        let mut log = Vec::new();
+        loop {
+            let bytes = self.proxy.record(Record::Ledger, log.len() as u64).await?;
+            if bytes.is_empty() {
+                return Ok(log);
+            }
+            log.extend_from_slice(&bytes);
+        }
     }
 
     /// Waits a while for bills that the proxy is still asking for.

@@ -25,10 +25,12 @@ impl<E: Engine> Driver<E> {
     /// own services do not matter any more to a verifier elsewhere.
     pub(super) async fn with_services(&self, mut seen: Vec<Evidence>) -> Vec<Evidence> {
         let apart = self.row.phase == Phase::Verify && self.row.memo.mode == Some(Mode::Separate);
+        let cancelled = seen.contains(&Evidence::Cancelled);
         let walls = seen
             .iter()
             .any(|item| matches!(item, Evidence::Ended(_, end) if end.outcome == Outcome::ProxyLost));
-        if self.row.memo.services.is_empty() || self.row.phase == Phase::Report || apart || walls {
+        if self.row.memo.services.is_empty() || self.row.phase == Phase::Report || apart || walls || cancelled
+        {
             return seen;
         }
         if let Some(live) = &self.live {

@@ -5,7 +5,7 @@
 //! nothing is ever left out. A worker that takes over goes on where the stored stream ends; a sandbox that is lost has
 //! told everything but its last moments.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use assay_core::{
     id::{AttemptId, Fence},
@@ -70,12 +70,14 @@ impl Follower {
         }
     }
 
-    /// Lets the proxy end and stores what is left, for at most `patience`. False where the proxy or the API did not answer until the end.
-    pub async fn finish(self, patience: Duration) -> Result<bool, Error> {
+    /// Lets the proxy end and stores what is left, until `patience` is over. False where the proxy or the API did not answer until the end.
+    pub async fn finish(self, patience: impl Future<Output = ()>) -> Result<bool, Error> {
         self.finished.cancel();
-        match tokio::time::timeout(patience, self.task).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) | Err(_) => Ok(false),
+        // cancel-safe: a task that is dropped stops; what is stored stays.
+        tokio::select! {
+            biased;
+            joined = self.task => joined.unwrap_or(Ok(false)),
+            () = patience => Ok(false),
         }
     }
 }

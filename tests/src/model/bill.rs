@@ -1,6 +1,9 @@
 //! What the service charges, counted on its side: the proxy's ledger is compared with it.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
+};
 
 use assay_core::{money::PicoUsd, price::PriceTable};
 use serde::{Deserialize, Serialize};
@@ -51,6 +54,8 @@ pub struct Desk {
     bill: Mutex<Bill>,
     /// Every charged answer, by its name.
     generations: Mutex<BTreeMap<String, Charge>>,
+    /// Those of them whose bills nobody is told.
+    untold: Mutex<BTreeSet<String>>,
 }
 
 impl Desk {
@@ -70,6 +75,23 @@ impl Desk {
     pub fn generation(&self, name: &str) -> Option<Charge> {
         let generations = self.generations.lock().ok()?;
         generations.get(name).copied()
+    }
+
+    /// Tells nobody what an answer was charged.
+    pub fn keep_quiet(&self, name: &str) {
+        if let Ok(mut untold) = self.untold.lock() {
+            untold.insert(name.to_owned());
+        }
+    }
+
+    /// How many answers that are.
+    pub fn quiet(&self) -> usize {
+        self.untold.lock().map_or(0, |untold| untold.len())
+    }
+
+    /// Is anybody told what it was charged?
+    pub fn tells(&self, name: &str) -> bool {
+        self.untold.lock().is_ok_and(|untold| !untold.contains(name))
     }
 
     /// Every charged answer, by its name.

@@ -30,6 +30,8 @@ pub enum Fault {
     CutStream,
     /// Nothing at all, the connection stays open.
     Silence,
+    /// A stream that begins and never ends; asked for its bill, the service says nothing at all.
+    LateBill,
     /// An answer of that many tokens, for budgets: `ASSAY-TOKENS: 500`.
     Long(u64),
 }
@@ -60,6 +62,7 @@ impl Fault {
             ("ASSAY-FAULT-HALF-BODY", Self::HalfBody),
             ("ASSAY-FAULT-CUT-STREAM", Self::CutStream),
             ("ASSAY-FAULT-SILENCE", Self::Silence),
+            ("ASSAY-FAULT-LATE-BILL", Self::LateBill),
         ];
         if let Some((_, fault)) = words.into_iter().find(|(word, _)| message.contains(word)) {
             return Some(fault);

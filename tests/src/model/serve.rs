@@ -130,6 +130,11 @@ impl Model {
         self.shared.desk.generations()
     }
 
+    /// How many answers it tells nobody the bills of.
+    pub fn unbilled(&self) -> usize {
+        self.shared.desk.quiet()
+    }
+
     /// Waits for ever.
     pub async fn wait(mut self) -> anyhow::Result<()> {
         (&mut self.server).await.context("the service ended")
@@ -193,7 +198,7 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
         return settings(workspace);
     }
     if request.method() == Method::GET && path.ends_with("/v1/generation") {
-        return generation(shared, request.uri().query().unwrap_or_default());
+        return generation(shared, request.uri().query().unwrap_or_default()).await;
     }
     let Some(form) = Form::at(request.method(), &path) else {
         return refusal(StatusCode::NOT_FOUND, "no such path");
@@ -237,7 +242,8 @@ async fn complete(shared: &Shared, request: &answer::Request, form: Form) -> Res
             shared.desk.fault(&user);
             return std::future::pending().await;
         }
-        Some(Fault::BilledError | Fault::HalfBody | Fault::CutStream | Fault::Long(_)) | None => {}
+        Some(Fault::BilledError | Fault::HalfBody | Fault::CutStream | Fault::LateBill | Fault::Long(_))
+        | None => {}
     }
     let settings = &shared.settings;
     let Some(answer) = request.answer(&settings.script, &settings.prices) else {
@@ -252,7 +258,10 @@ async fn complete(shared: &Shared, request: &answer::Request, form: Form) -> Res
         refusal(StatusCode::INTERNAL_SERVER_ERROR, "the service failed at the end")
     } else if request.stream {
         let events = form.events(&answer, request, settings.dialect, &id);
-        stream(settings.pace, events, fault == Some(Fault::CutStream))
+        if fault == Some(Fault::LateBill) {
+            shared.desk.keep_quiet(&id);
+        }
+        stream(settings.pace, events, fault)
     } else {
         let body = form.body(&answer, request, settings.dialect, &id);
         if fault == Some(Fault::HalfBody) {
@@ -279,8 +288,11 @@ fn settings(workspace: &str) -> Response<Body> {
 }
 
 /// The bill of one answer, as the router tells it afterwards.
-fn generation(shared: &Shared, query: &str) -> Response<Body> {
+async fn generation(shared: &Shared, query: &str) -> Response<Body> {
     let name = query.strip_prefix("id=").unwrap_or_default();
+    if !shared.desk.tells(name) {
+        return std::future::pending().await;
+    }
     let Some(charge) = shared.desk.generation(name) else {
         return refusal(StatusCode::NOT_FOUND, "no such generation");
     };
@@ -291,16 +303,22 @@ fn generation(shared: &Shared, query: &str) -> Response<Body> {
     json_answer(StatusCode::OK, &told)
 }
 
-fn stream(pace: Duration, mut events: Vec<Bytes>, cut: bool) -> Response<Body> {
-    if cut {
+fn stream(pace: Duration, mut events: Vec<Bytes>, fault: Option<Fault>) -> Response<Body> {
+    let half = matches!(fault, Some(Fault::CutStream | Fault::LateBill));
+    if half {
         events.truncate(events.len() / 2);
     }
     let frames = futures_util::stream::iter(events).then(move |event| async move {
         tokio::time::sleep(pace).await;
         Ok(Frame::data(event))
     });
-    let paced =
-        frames.chain(futures_util::stream::iter(cut.then_some(())).then(|()| broken("cut on request")));
+    let end = futures_util::stream::iter(half.then_some(fault)).then(async |fault| {
+        if fault == Some(Fault::LateBill) {
+            return std::future::pending().await;
+        }
+        broken("cut on request").await
+    });
+    let paced = frames.chain(end);
     let mut response = Response::new(BodyExt::boxed(StreamBody::new(paced)));
     let kind = header::HeaderValue::from_static("text/event-stream");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);

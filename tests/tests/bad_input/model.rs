@@ -1,8 +1,15 @@
 //! Model services that fail under an agent. That is the provider's fault: tried three times, never a score.
 
+use std::time::{Duration, Instant};
+
 use assay_core::{
-    cause::Cause, control::proxy::Ledger, control::runner::Stream, money::PicoUsd, phase::Phase,
+    cause::Cause,
+    control::proxy::Ledger,
+    control::runner::Stream,
+    money::PicoUsd,
+    phase::Phase,
     policy::Policy,
+    wire::people::{Run, RunState},
 };
 use assay_tests::installation::{
     Ended, Installation, MODEL,
@@ -63,6 +70,32 @@ pub async fn a_service_that_recovers(home: &Installation) {
     assert_eq!(account.unresolved, PicoUsd::ZERO);
 }
 
+/// Who cancels in the middle of an answer does not wait for its bill, which this service never tells.
+pub async fn a_service_that_keeps_its_bills_to_itself(home: &Installation) {
+    let program = format!("{ASK}\nask('ASSAY-FAULT-LATE-BILL', True)\n");
+    let policy = Policy::parse(&format!(
+        "[models]\nallow = [{MODEL:?}]\n[budget]\nrun_usd = \"0.50\"\n"
+    ))
+    .unwrap();
+    let order = home
+        .order(&python_task(), Some(&python_agent(&program)), policy)
+        .await
+        .unwrap();
+    let before = home.model.unbilled();
+    let evaluation = home.submit(&order).await.unwrap();
+    let asks = |run: &Run| run.phase == Some(Phase::Agent) && home.model.unbilled() > before;
+    let run = home.wait_for(&evaluation, asks).await.unwrap();
+    let cancelled = Instant::now();
+    home.api.cancel_run(run.id).await.unwrap();
+    while !home.docker.containers_of(run.id).await.unwrap().is_empty() {
+        assert!(cancelled.elapsed() < LONGEST, "the sandbox is still there");
+        tokio::time::sleep(LOOK).await;
+    }
+    let ended = home.ended(&evaluation).await.unwrap();
+    assert_eq!(ended.run.state, RunState::Cancelled);
+    perhaps_spent(&ended);
+}
+
 /// An agent that asks once, says what it got, and fails when that was no answer.
 async fn asked(home: &Installation, words: &str, stream: bool) -> Ended {
     let stream = if stream { "True" } else { "False" };
@@ -120,3 +153,7 @@ def ask(words, stream):
     print("status", status)
     return status
 "#;
+
+/// From the word to cancel until nothing of the sandbox is left.
+const LONGEST: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(100);

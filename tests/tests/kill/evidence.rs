@@ -125,14 +125,16 @@ UNION ALL SELECT 'run ' || r.id || ' counts ' || r.attempts || ' attempts' FROM 
     WHERE r.attempts <> (SELECT count(*) FROM attempts a WHERE a.run = r.id)
 UNION ALL SELECT 'run ' || r.id || ' was graded ' || n || ' times'
     FROM runs r, LATERAL (SELECT count(*) AS n FROM attempts a
-                          WHERE a.run = r.id AND a.cause IN ('completed', 'agent_broke_sandbox')) g WHERE n <> 1
+                          WHERE a.run = r.id AND a.cause IN ('completed', 'agent_broke_sandbox')) g
+    WHERE n <> CASE r.state WHEN 'cancelled' THEN 0 ELSE 1 END
 UNION ALL SELECT 'evaluation ' || e.id || ' counts wrong' FROM evaluations e
-    WHERE (e.finished, e.graded) <> (e.total, e.total) OR e.finished_at IS NULL
-       OR e.score_sum <> (SELECT sum(r.score) FROM runs r WHERE r.evaluation = e.id)
+    WHERE e.finished <> e.total OR e.finished_at IS NULL
+       OR e.graded <> (SELECT count(*) FROM runs r WHERE r.evaluation = e.id AND r.state <> 'cancelled')
+       OR e.score_sum <> (SELECT COALESCE(sum(r.score), 0) FROM runs r WHERE r.evaluation = e.id)
        OR e.cost_pico <> (SELECT sum(a.cost_pico) FROM attempts a WHERE a.evaluation = e.id)
 UNION ALL SELECT 'run ' || r.id || ' pays for what was not its own fault' FROM runs r
     WHERE COALESCE((SELECT sum(settled) FROM purses p WHERE p.level = 3 AND p.owner = r.id), 0)
-       <> (SELECT sum(a.cost_pico) FROM attempts a WHERE a.run = r.id AND a.cause IN ('completed', 'agent_broke_sandbox'))
+       <> (SELECT sum(a.cost_pico) FROM attempts a WHERE a.run = r.id AND a.cause IN ('completed', 'agent_broke_sandbox', 'cancelled'))
 UNION ALL SELECT 'the operator pays ' || settled FROM purses WHERE level = 0 AND settled
-       <> (SELECT sum(a.cost_pico) FROM attempts a WHERE a.cause NOT IN ('completed', 'agent_broke_sandbox'))
+       <> (SELECT sum(a.cost_pico) FROM attempts a WHERE a.cause NOT IN ('completed', 'agent_broke_sandbox', 'cancelled'))
 ";
