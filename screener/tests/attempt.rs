@@ -14,6 +14,8 @@
 mod platform;
 #[path = "attempt/steps.rs"]
 mod steps;
+#[path = "attempt/users.rs"]
+mod users;
 #[path = "attempt/world.rs"]
 mod world;
 

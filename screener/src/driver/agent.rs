@@ -58,8 +58,12 @@ impl<E: Engine> Driver<E> {
             .or_insert_with(|| "noninteractive".to_owned());
         let job = Job {
             env,
-            user: self.agent_user(live),
-            ..Job::shell(LABEL, &script("/solution/solve.sh"), self.agent_limit())
+            ..Job::of_task(
+                LABEL,
+                "(/solution/solve.sh)",
+                self.agent_user(live),
+                self.agent_limit(),
+            )
         };
         self.execute(live, job).await
     }
@@ -92,11 +96,6 @@ impl<E: Engine> Driver<E> {
         };
         self.execute(live, job).await
     }
-}
-
-/// Runs a script as the task format does, under bash where there is one.
-pub(super) fn script(path: &str) -> String {
-    format!("if command -v bash >/dev/null 2>&1; then exec bash -c '({path})'; fi; ({path})")
 }
 
 fn nothing_done() -> End {

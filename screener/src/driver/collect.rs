@@ -30,14 +30,13 @@ impl<E: Engine> Driver<E> {
         let live = self.main().await?;
         let step = self.step_plan()?;
         for (number, hook) in step.collect.iter().enumerate() {
-            let job = Job {
-                user: hook.user.as_ref().map(ToString::to_string),
-                ..Job::shell(
-                    &format!("hook {number}"),
-                    &hook.command,
-                    seconds(hook.timeout_sec),
-                )
-            };
+            let user = hook.user.as_ref().map(ToString::to_string);
+            let job = Job::of_task(
+                &format!("hook {number}"),
+                &hook.command,
+                user.or_else(|| live.image_user()),
+                seconds(hook.timeout_sec),
+            );
             self.execute(&live, job).await?;
         }
         if matches!(step.verifier.mode, Mode::Separate(_)) {

@@ -48,6 +48,16 @@ impl Job {
             keep_survivors: true,
         }
     }
+
+    /// A command of the task, by bash where the image has it, as the task format expects, and otherwise by the shell.
+    pub(super) fn of_task(label: &str, command: &str, user: Option<String>, wall: Duration) -> Self {
+        let words = ["/bin/sh", "-c", BY_BASH, "sh", command];
+        Self {
+            argv: words.map(str::to_owned).to_vec(),
+            user,
+            ..Self::shell(label, "", wall)
+        }
+    }
 }
 
 impl<E: Engine> Driver<E> {
@@ -211,6 +221,8 @@ fn keep_end(words: &mut Vec<u8>, more: &[u8]) {
     words.drain(..words.len().saturating_sub(WORDS));
 }
 
+const BY_BASH: &str =
+    r#"if command -v bash >/dev/null 2>&1; then exec bash -c "$1"; fi; exec /bin/sh -c "$1""#;
 const GRACE_MS: u64 = 5_000;
 /// Bytes of an execution's last words.
 const WORDS: usize = 400;

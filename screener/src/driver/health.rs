@@ -13,13 +13,18 @@ impl<E: Engine> Driver<E> {
         let live = self.main().await?;
         let plan = self.plan()?;
         if let Some(check) = &plan.healthcheck {
-            self.check_health(&live, check).await?;
+            self.check_health(&live, check, live.image_user()).await?;
         }
         Ok(vec![Evidence::Healthy])
     }
 
     /// Checks until it passes, or fails as often as it may.
-    pub(super) async fn check_health(&mut self, live: &Live, check: &Healthcheck) -> Result<(), Halt> {
+    pub(super) async fn check_health(
+        &mut self,
+        live: &Live,
+        check: &Healthcheck,
+        user: Option<String>,
+    ) -> Result<(), Halt> {
         let start = tokio::time::Instant::now();
         // The number is part of an execution's name; each worker counts beyond those that were run before it.
         let mut number = if self.adopting {
@@ -29,9 +34,10 @@ impl<E: Engine> Driver<E> {
         };
         let mut failures = 0;
         loop {
-            let job = Job::shell(
+            let job = Job::of_task(
                 &format!("health {number}"),
                 &check.command,
+                user.clone(),
                 seconds(check.timeout_sec),
             );
             let end = self.execute(live, job).await?;

@@ -25,7 +25,7 @@ impl<E: Engine> Driver<E> {
         if seen.iter().all(passed)
             && let Some(check) = self.step_plan()?.healthcheck
         {
-            self.check_health(&live, &check).await?;
+            self.check_health(&live, &check, self.agent_user(&live)).await?;
         }
         if seen.iter().any(has_proxy) {
             seen.push(self.setup_account(&live).await?);

@@ -21,7 +21,6 @@ use assay_engine::{Engine, ImageRef};
 
 use super::{
     Driver, Halt,
-    agent::script,
     bundle::model_env,
     collect::absolute,
     execute::Job,
@@ -173,7 +172,7 @@ impl<E: Engine> Driver<E> {
             self.upload_environment(live).await?;
         }
         if let Some(check) = &own.healthcheck {
-            self.check_health(live, check).await?;
+            self.check_health(live, check, live.image_user()).await?;
         }
         match carried {
             Carried::Nothing => {}
@@ -260,10 +259,10 @@ impl<E: Engine> Driver<E> {
             env.extend(model_env());
         }
         env.extend(verifier.env);
+        let user = verifier.user.or_else(|| live.image_user());
         let job = Job {
             env,
-            user: verifier.user.or_else(|| live.image_user()),
-            ..Job::shell(LABEL, &script("/tests/test.sh"), seconds(verifier.timeout_sec))
+            ..Job::of_task(LABEL, "(/tests/test.sh)", user, seconds(verifier.timeout_sec))
         };
         self.execute(live, job).await
     }
