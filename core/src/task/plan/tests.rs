@@ -105,6 +105,10 @@ fn patch_agents_are_verified_apart_with_nothing_but_the_diff() {
         (separate.carry.len(), &separate.image),
         (0, &SeparateImage::SameAsAgent)
     );
+    assert!(
+        !separate.uploads_environment,
+        "the image has what was built into it"
+    );
     let steps = "[[steps]]\nname = 'a'\n[[steps]]\nname = 'b'";
     assert_eq!(
         plan_with(steps, Contract::Patch, ""),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     super::{
         StepFiles, Task,
-        compose::{Compose, Service},
+        compose::Service,
         config::{Artifact, Config, EnvironmentMode, Healthcheck, Step, Verifier},
         folder, template,
     },
@@ -126,10 +126,10 @@ pub(super) fn plan(
         let limits = limits(environment, given);
         services::check(compose, &limits, given)?;
         Mode::Separate(Box::new(Separate {
-            uploads_environment: files.verifier_image.is_none()
+            uploads_environment: task.uploads_environment
+                && files.verifier_image.is_none()
                 && !bundles_tests(files)
-                && own.is_none()
-                && task.compose == Compose::default(),
+                && own.is_none(),
             workdir: environment.workdir.clone(),
             env: super::env(environment_key(own.is_some()), environment, compose, given)?,
             services: compose.services.clone(),
