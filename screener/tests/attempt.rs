@@ -10,6 +10,8 @@
     reason = "a test may fail loudly; where the engine is, only its environment knows"
 )]
 
+#[path = "attempt/artifacts.rs"]
+mod artifacts;
 #[path = "attempt/platform.rs"]
 mod platform;
 #[path = "attempt/steps.rs"]

@@ -239,9 +239,9 @@ pub struct Stored {
 pub struct Collect {
     /// Absolute paths of files and directories. One that does not exist is listed in [`Manifest::missing`].
     pub paths: Vec<String>,
-    /// Globs relative to each path that are left out.
-    #[serde(default)]
-    pub exclude: Vec<String>,
+    /// Globs that are left out below a path, relative to it, by that path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub exclude: BTreeMap<String, Vec<String>>,
     /// Stop with an error above this many bytes.
     pub max_bytes: u64,
     /// Stop with an error above this many entries.

@@ -83,11 +83,12 @@ impl List {
     }
 
     fn add_top(&mut self, text: &str, top: &Path, wanted: &Collect) -> Result<(), Error> {
+        let exclude = wanted.exclude.get(text).map(Vec::as_slice).unwrap_or_default();
         let Some(name) = top.file_name() else {
             // The whole file system.
             let folder =
                 path::open_folder(top, false).map_err(|errno| Error::System(top.to_owned(), errno))?;
-            return self.add_tree(&folder, top, wanted);
+            return self.add_tree(&folder, top, (wanted, exclude));
         };
         let parent = top.parent().unwrap_or(Path::new("/"));
         let parent = match path::open_folder(parent, false) {
@@ -105,13 +106,18 @@ impl List {
         if kind == EntryKind::Directory
             && let Ok(folder) = path::open_beneath(&parent, Path::new(name), false)
         {
-            self.add_tree(&folder, top, wanted)?;
+            self.add_tree(&folder, top, (wanted, exclude))?;
         }
         Ok(())
     }
 
     /// Depth first without recursion; folders are opened again from the top, so that few descriptors are needed.
-    fn add_tree(&mut self, root: &OwnedFd, top: &Path, wanted: &Collect) -> Result<(), Error> {
+    fn add_tree(
+        &mut self,
+        root: &OwnedFd,
+        top: &Path,
+        (wanted, exclude): (&Collect, &[String]),
+    ) -> Result<(), Error> {
         let mut folders = vec![PathBuf::new()];
         while let Some(relative) = folders.pop() {
             let Ok(folder) = path::open_beneath(root, &relative, false) else {
@@ -122,7 +128,7 @@ impl List {
             for name in names(&folder) {
                 let relative = relative.join(&name);
                 let text = relative.to_string_lossy();
-                if wanted.exclude.iter().any(|pattern| glob::fits(pattern, &text)) {
+                if exclude.iter().any(|pattern| glob::fits(pattern, &text)) {
                     continue;
                 }
                 let added = self.add(&folder, &name, top.join(&relative), wanted)?;

@@ -1,6 +1,6 @@
 //! Files in and out.
 
-use std::{fs, io::Read as _, os::unix::fs::PermissionsExt as _};
+use std::{collections::BTreeMap, fs, io::Read as _, os::unix::fs::PermissionsExt as _};
 
 use assay_core::control::runner::{Collect, EntryKind, Manifest, Stored};
 use assay_runtime::control::Error;
@@ -10,7 +10,7 @@ use crate::sandbox::{Sandbox, Setup, code};
 fn collect(path: &str) -> Collect {
     Collect {
         paths: vec![path.to_owned()],
-        exclude: vec!["*.pyc".to_owned()],
+        exclude: BTreeMap::from([(path.to_owned(), vec!["*.pyc".to_owned()])]),
         max_bytes: 10_000_000,
         max_entries: 100,
     }
@@ -103,6 +103,32 @@ async fn what_is_put_comes_back() {
         names.push(name);
     }
     assert_eq!((names[0].as_str(), names.len()), ("manifest.json", 6));
+}
+
+#[tokio::test]
+async fn what_is_left_out_below_one_path_stays_below_another() {
+    let Some(sandbox) = Sandbox::start(Setup::default()).await else {
+        return;
+    };
+    for folder in ["a", "b"] {
+        fs::create_dir(sandbox.path(folder)).unwrap();
+        for name in ["x.pyc", "y"] {
+            fs::write(sandbox.path(folder).join(name), "").unwrap();
+        }
+    }
+    let [a, b] = ["a", "b"].map(|folder| sandbox.path(folder).to_str().unwrap().to_owned());
+    let mut wanted = collect(&a);
+    wanted.paths.push(b.clone());
+    let (manifest, _) = sandbox.take(&wanted).await.unwrap();
+    let found: Vec<&str> = manifest.entries.iter().map(|entry| entry.path.as_str()).collect();
+    let expected = [
+        a.clone(),
+        format!("{a}/y"),
+        b.clone(),
+        format!("{b}/x.pyc"),
+        format!("{b}/y"),
+    ];
+    assert_eq!(found, expected);
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! What must be gone before somebody looks: rewards that an agent planted, and what a step left that the next one may not
 //! see, its tests and its rewards above all.
 
+use std::collections::BTreeMap;
+
 use assay_core::{control::runner::Collect, reward};
 use assay_engine::Engine;
 
@@ -66,7 +68,7 @@ impl<E: Engine> Driver<E> {
     async fn present(&self, live: &Live, paths: &[&str]) -> Result<Vec<String>, Halt> {
         let request = Collect {
             paths: paths.iter().map(|path| (*path).to_owned()).collect(),
-            exclude: Vec::new(),
+            exclude: BTreeMap::new(),
             max_bytes: 0,
             max_entries: FEW,
         };

@@ -1,13 +1,16 @@
 //! Phase `collect`: hooks, then what is kept of the agent's work: artifacts, and the diff of a `patch` agent.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use assay_core::{
     agent::Contract,
     control::runner::{Collect, EntryKind},
     digest::Digest,
     patch,
-    task::plan::Mode,
+    task::{config::Artifact, plan::Mode},
     wire::worker::PutArtifact,
 };
 use assay_engine::Engine;
@@ -39,8 +42,9 @@ impl<E: Engine> Driver<E> {
             );
             self.execute(&live, job).await?;
         }
-        if matches!(step.verifier.mode, Mode::Separate(_)) {
-            // No process of the agent may change what is taken while it is taken.
+        if matches!(step.verifier.mode, Mode::Separate(_)) && self.is_last_step() {
+            // No process of the agent may change what is taken while it is taken. Before the last step they stay: what was
+            // started in one step may be needed in the next.
             live.kill().await?;
         }
         self.collect_artifacts(&live).await?;
@@ -50,19 +54,20 @@ impl<E: Engine> Driver<E> {
         Ok(vec![Evidence::Collected])
     }
 
+    fn is_last_step(&self) -> bool {
+        let outline = self.row.memo.outline.as_ref();
+        let steps = outline.map_or(0, |outline| outline.steps.len());
+        usize::try_from(self.row.step).is_ok_and(|step| step + 1 >= steps)
+    }
+
     async fn collect_artifacts(&mut self, live: &Live) -> Result<(), Halt> {
         let artifacts = self.step_plan()?.artifacts;
         let workdir = live.workdir();
-        let declared = artifacts
-            .iter()
-            .map(|artifact| absolute(&workdir, &artifact.source));
-        let paths = declared.chain(["/logs/agent".to_owned()]);
         let request = Collect {
-            paths: paths.collect(),
-            exclude: artifacts
-                .iter()
-                .flat_map(|artifact| artifact.exclude.clone())
+            paths: sources(&workdir, &artifacts)
+                .chain(["/logs/agent".to_owned()])
                 .collect(),
+            exclude: exclude(&workdir, &artifacts),
             max_bytes: MAX_ARTIFACT_BYTES,
             max_entries: MAX_ENTRIES,
         };
@@ -126,7 +131,7 @@ impl<E: Engine> Driver<E> {
     pub(super) async fn fetch_diff(&mut self, live: &Live) -> Result<Option<Vec<u8>>, Halt> {
         let request = Collect {
             paths: vec![DIFF.to_owned()],
-            exclude: Vec::new(),
+            exclude: BTreeMap::new(),
             max_bytes: patch::MAX_BYTES as u64 + 1,
             max_entries: 8,
         };
@@ -142,7 +147,7 @@ impl<E: Engine> Driver<E> {
     async fn fetch_text(&mut self, live: &Live, path: &str, most: usize) -> Result<Option<String>, Halt> {
         let request = Collect {
             paths: vec![path.to_owned()],
-            exclude: Vec::new(),
+            exclude: BTreeMap::new(),
             max_bytes: most as u64,
             max_entries: 8,
         };
@@ -186,6 +191,25 @@ impl<E: Engine> Driver<E> {
         transfer::put(&upload.url, &body, file).await?;
         Ok(())
     }
+}
+
+/// Where the artifacts are.
+pub(super) fn sources(workdir: &str, artifacts: &[Artifact]) -> impl Iterator<Item = String> {
+    artifacts
+        .iter()
+        .map(move |artifact| absolute(workdir, &artifact.source))
+}
+
+/// What is left out of each of them, and of no other.
+pub(super) fn exclude(workdir: &str, artifacts: &[Artifact]) -> BTreeMap<String, Vec<String>> {
+    let mut all = BTreeMap::<_, Vec<_>>::new();
+    for artifact in artifacts.iter().filter(|artifact| !artifact.exclude.is_empty()) {
+        let source = absolute(workdir, &artifact.source);
+        all.entry(source)
+            .or_default()
+            .extend(artifact.exclude.iter().cloned());
+    }
+    all
 }
 
 pub(super) fn absolute(workdir: &str, path: &str) -> String {

@@ -48,7 +48,7 @@ impl<E: Engine> Driver<E> {
     async fn shell(&self, live: &Live) -> Result<BTreeMap<String, Digest>, Halt> {
         let request = Collect {
             paths: SHELLS.map(str::to_owned).to_vec(),
-            exclude: Vec::new(),
+            exclude: BTreeMap::new(),
             max_bytes: MAX_BYTES,
             max_entries: SHELLS.len() as u64,
         };

@@ -22,7 +22,7 @@ use assay_engine::{Engine, ImageRef};
 use super::{
     Driver, Halt,
     bundle::model_env,
-    collect::absolute,
+    collect::{exclude, sources},
     execute::Job,
     live::{Collected, Live, failed},
     pack::Item,
@@ -123,15 +123,10 @@ impl<E: Engine> Driver<E> {
         if carry.is_empty() {
             return Ok(Carried::Nothing);
         }
+        let workdir = main.workdir();
         let request = Collect {
-            paths: carry
-                .iter()
-                .map(|artifact| absolute(&main.workdir(), &artifact.source))
-                .collect(),
-            exclude: carry
-                .iter()
-                .flat_map(|artifact| artifact.exclude.clone())
-                .collect(),
+            paths: sources(&workdir, carry).collect(),
+            exclude: exclude(&workdir, carry),
             max_bytes: MAX_CARRIED_BYTES,
             max_entries: MAX_CARRIED_ENTRIES,
         };
@@ -271,7 +266,7 @@ impl<E: Engine> Driver<E> {
     async fn result(&mut self, live: &Live, end: End) -> Result<Vec<Evidence>, Halt> {
         let request = Collect {
             paths: vec!["/logs/verifier".to_owned()],
-            exclude: Vec::new(),
+            exclude: BTreeMap::new(),
             max_bytes: MAX_LOG_BYTES,
             max_entries: MAX_LOG_ENTRIES,
         };

@@ -156,6 +156,18 @@ impl Platform {
         String::from_utf8(object.unwrap_or_default().to_vec()).unwrap()
     }
 
+    /// The regular files in a tar that was put.
+    pub(crate) fn files_of(&self, name: &str) -> Vec<String> {
+        let object = self.with(|state| state.objects.get(&format!("/objects/{name}")).cloned());
+        let object = object.unwrap_or_default();
+        let mut archive = tar::Archive::new(&object[..]);
+        let entries = archive.entries().unwrap().map(Result::unwrap);
+        let files = entries.filter(|entry| entry.header().entry_type().is_file());
+        files
+            .map(|entry| entry.path().unwrap().display().to_string())
+            .collect()
+    }
+
     pub(crate) async fn report(&self) -> Report {
         self.wait(|state| (!state.reports.is_empty()).then(|| state.reports.remove(0)))
             .await

@@ -107,6 +107,45 @@ async fn a_worker_that_takes_over_a_later_step_cleans_again_but_not_under_the_ag
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_started_lives_until_the_last_step_though_verifiers_are_elsewhere() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let toml = "schema_version = '1.4'\nartifacts = ['/app/state']\n[verifier]\nenvironment_mode = 'separate'\n\
+                [[steps]]\nname = 'one'\n[[steps]]\nname = 'two'\n";
+    let mut files = Files::from([
+        ("task.toml", toml),
+        ("environment/Dockerfile", DOCKERFILE),
+        (
+            "steps/one/solution/solve.sh",
+            "#!/bin/sh\n(while :; do date +%s%N > state; sleep 0.1; done) &\n",
+        ),
+        // It answers, or this waits until the deadline.
+        (
+            "steps/two/solution/solve.sh",
+            "#!/bin/sh\nrm -f state\nuntil [ -s state ]; do sleep 0.1; done\necho answered\n",
+        ),
+    ]);
+    for step in ["one", "two"] {
+        files.insert(&format!("steps/{step}/instruction.md"), "Serve");
+        files.insert(
+            &format!("steps/{step}/tests/test.sh"),
+            "test -s /app/state && echo 1 > /logs/verifier/reward.txt\n",
+        );
+    }
+    files.insert("task.toml", &format!("{toml}[steps.agent]\ntimeout_sec = 20\n"));
+    let report = world.run(world.assignment(Contract::Oracle, &files)).await;
+    assert_eq!(
+        (report.cause, report.score),
+        (Cause::Completed, Some(1.0)),
+        "{}",
+        report.detail
+    );
+    assert_eq!(report.verifier_mode.as_deref(), Some("separate"));
+    assert_eq!(world.platform.output("1/agent/stdout"), "answered\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_step_has_its_own_network_and_goes_back_to_the_agents() {
     let Some(world) = World::new().await else {
         return;
