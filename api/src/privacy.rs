@@ -20,6 +20,8 @@ pub struct Watch(Mutex<BTreeMap<HostName, Seen>>);
 struct Seen {
     at: Instant,
     result: Result<(), Unsafe>,
+    /// When the settings were last read and found private, unless they were found otherwise since.
+    private_at: Option<Instant>,
 }
 
 /// Why a workspace cannot be used.
@@ -52,14 +54,15 @@ impl Watch {
         // One question at a time: who waits finds the answer of the one before.
         let mut seen = self.0.lock().await;
         for upstream in upstreams {
-            let known = seen.get(&upstream.host).filter(|known| known.is_fresh());
-            if let Some(known) = known {
+            let before = seen.get(&upstream.host);
+            if let Some(known) = before.filter(|known| known.is_fresh(Instant::now())) {
                 known.result.clone()?;
                 continue;
             }
-            let result = ask(upstream).await;
-            let (at, kept) = (Instant::now(), result.clone());
-            seen.insert(upstream.host.clone(), Seen { at, result: kept });
+            let answer = ask(upstream).await;
+            let now = Seen::after(before, Instant::now(), answer);
+            let result = now.result.clone();
+            seen.insert(upstream.host.clone(), now);
             result?;
         }
         Ok(())
@@ -67,9 +70,35 @@ impl Watch {
 }
 
 impl Seen {
-    fn is_fresh(&self) -> bool {
-        let most = if self.result.is_ok() { GOOD_FOR } else { BAD_FOR };
-        self.at.elapsed() < most
+    /// What holds after an answer. Settings that were private a moment ago are taken to be so while they cannot be read:
+    /// a service's hiccup stops no evaluation.
+    fn after(before: Option<&Self>, at: Instant, answer: Result<(), Unsafe>) -> Self {
+        let was_private = before.and_then(|before| before.private_at);
+        let (result, private_at) = match answer {
+            Ok(()) => (Ok(()), Some(at)),
+            Err(error @ Unsafe::Kept { .. }) => (Err(error), None),
+            Err(error @ Unsafe::Unknown { .. }) => match was_private {
+                Some(since) if at.duration_since(since) < BELIEVED_FOR => {
+                    tracing::warn!(%error, "the workspace is believed to be as private as it was");
+                    (Ok(()), was_private)
+                }
+                _ => (Err(error), None),
+            },
+        };
+        Self {
+            at,
+            result,
+            private_at,
+        }
+    }
+
+    fn is_fresh(&self, now: Instant) -> bool {
+        let most = if self.private_at == Some(self.at) {
+            GOOD_FOR
+        } else {
+            BAD_FOR
+        };
+        now.duration_since(self.at) < most
     }
 }
 
@@ -113,6 +142,8 @@ impl From<Unsafe> for Refusal {
 
 const GOOD_FOR: Duration = Duration::from_mins(1);
 const BAD_FOR: Duration = Duration::from_secs(5);
+/// As long as this nobody needs to be asked successfully.
+const BELIEVED_FOR: Duration = Duration::from_mins(10);
 
 #[cfg(test)]
 mod tests {
@@ -165,6 +196,53 @@ mod tests {
             let error = judge(&host, privacy).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
         }
+    }
+
+    fn unknown() -> Result<(), Unsafe> {
+        Err(Unsafe::Unknown {
+            host: "router.example.com".parse().unwrap(),
+            why: "it does not answer".to_owned(),
+        })
+    }
+
+    #[test]
+    fn what_was_private_is_believed_for_a_while_and_asked_again_soon() {
+        let start = Instant::now();
+        let good = Seen::after(None, start, Ok(()));
+        assert!(good.is_fresh(start + GOOD_FOR.mul_f64(0.9)) && !good.is_fresh(start + GOOD_FOR));
+        let hiccup = Seen::after(Some(&good), start + GOOD_FOR, unknown());
+        assert_eq!(hiccup.result, Ok(()));
+        assert!(!hiccup.is_fresh(hiccup.at + BAD_FOR));
+        let too_long = Seen::after(Some(&hiccup), start + BELIEVED_FOR, unknown());
+        assert_eq!(too_long.result, unknown());
+        // What was read and found wrong is believed at once, and what comes after it has to be read.
+        let host = "router.example.com".parse().unwrap();
+        let kept = Err(Unsafe::Kept { host, what: "logs" });
+        let kept = Seen::after(Some(&good), start + GOOD_FOR, kept);
+        assert!(kept.result.is_err());
+        let after = Seen::after(Some(&kept), kept.at + BAD_FOR, unknown());
+        assert_eq!(after.result, unknown());
+    }
+
+    #[tokio::test]
+    async fn a_service_is_asked_once_for_all_who_ask_within_a_moment() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let count = std::sync::Arc::clone(&asked);
+        tokio::spawn(async move {
+            while listener.accept().await.is_ok() {
+                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }
+        });
+        let upstream = Upstream {
+            address: Some(address),
+            ..upstream(true)
+        };
+        let (watch, upstreams) = (Watch::default(), [upstream]);
+        let (first, second) = tokio::join!(watch.check(&upstreams), watch.check(&upstreams));
+        assert!(first.is_err() && first == second);
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);
     }
 
     #[tokio::test]
