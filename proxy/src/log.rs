@@ -14,7 +14,10 @@ use std::{
 
 use assay_core::{
     clock::Clock,
-    ledger::{Entry, log::Line},
+    ledger::{
+        Entry,
+        log::{CUT_OFF, Line},
+    },
 };
 
 /// Writes the log.
@@ -96,7 +99,8 @@ impl Written {
     /// A line that was cut off is marked as such first: without its line end alone it would read as a whole one.
     fn append(&mut self, file: &File, line: &[u8]) -> io::Result<()> {
         if self.torn {
-            self.put(file, CUT_OFF)?;
+            self.put(file, CUT_OFF.as_bytes())?;
+            self.put(file, b"\n")?;
             self.torn = false;
         }
         let before = self.bytes;
@@ -122,8 +126,6 @@ impl Written {
 }
 
 const TYPICAL_BYTES: usize = 256;
-/// Ends a line that was cut off; no JSON document goes on like this.
-const CUT_OFF: &[u8] = b" cut off\n";
 
 #[cfg(test)]
 mod tests {
@@ -155,7 +157,7 @@ mod tests {
         assert_eq!(read(&bytes), entries);
         assert_eq!(read(&bytes[..bytes.len() - 5]), entries[..2]);
         for missing in 1..20 {
-            let torn = [&bytes[..bytes.len() - missing], CUT_OFF, &bytes].concat();
+            let torn = [&bytes[..bytes.len() - missing], b" cut off\n", &bytes[..]].concat();
             assert_eq!(read(&torn), [&entries[..2], &entries].concat(), "{missing}");
         }
     }

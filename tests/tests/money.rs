@@ -134,7 +134,8 @@ fn recorded(entries: &[Entry]) -> BTreeMap<String, Option<PicoUsd>> {
             | Entry::Reserve { .. }
             | Entry::Release { .. }
             | Entry::Unresolved { .. }
-            | Entry::Freeze { .. } => {}
+            | Entry::Freeze { .. }
+            | Entry::Damaged => {}
         }
     }
     names

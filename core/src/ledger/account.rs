@@ -56,6 +56,11 @@ impl Account {
         self.unresolved
     }
 
+    /// Counts all that is left as perhaps spent.
+    pub(super) fn exhaust(&mut self) {
+        self.unresolved += self.left();
+    }
+
     /// What a new request could hold at most.
     pub fn left(&self) -> PicoUsd {
         self.idle().saturating_sub(self.reserved)

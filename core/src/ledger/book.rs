@@ -238,6 +238,7 @@ impl Book {
                 }
             }
             Entry::Freeze { phase } => self.accounts.entry(*phase).or_default().frozen = true,
+            Entry::Damaged => self.accounts.values_mut().for_each(Account::exhaust),
         }
     }
 

@@ -78,4 +78,7 @@ pub enum Entry {
         /// Whose purse.
         phase: EgressPhase,
     },
+    /// What the log said from here on cannot be read: all that was granted may be spent. No proxy writes this; the
+    /// reader puts it in the place of a damaged line.
+    Damaged,
 }

@@ -193,6 +193,45 @@ fn a_frozen_account_stays_frozen_after_a_replay() {
     }
 }
 
+#[test]
+fn a_damaged_line_of_the_log_is_not_passed_over() {
+    let grants = [(AGENT, book(1_000, 8).account(AGENT).unwrap().grant())].into();
+    let (mut book, open) = Book::open(grants, "test".to_owned());
+    let mut entries = vec![open];
+    let (settled, entry) = book.reserve(AGENT, &model(), &ask(50, 5)).unwrap();
+    entries.push(entry);
+    entries.push(book.settle(settled.id, bill(60), Fault::Nobody).unwrap());
+    entries.push(book.reserve(AGENT, &model(), &ask(50, 5)).unwrap().1);
+    let lines: Vec<String> = entries
+        .into_iter()
+        .map(|entry| {
+            let time = "2026-11-20T00:00:00Z".to_owned();
+            serde_json::to_string(&log::Line { time, entry }).unwrap()
+        })
+        .collect();
+    let costs = |lines: &[String]| {
+        let mut book = Book::replay(&log::read(lines.join("\n").as_bytes()));
+        book.close();
+        let ledger = book.ledger();
+        (ledger.cost_min().pico(), ledger.cost_max().pico())
+    };
+    assert_eq!(costs(&lines), (60, 160));
+    // The last line may be cut off by a crash, and one that was cut off by a full disk says so.
+    let mut cut = lines.clone();
+    cut[3].truncate(20);
+    assert_eq!(costs(&cut), (60, 60));
+    cut.insert(3, format!("{}{}", &lines[3][..20], log::CUT_OFF));
+    assert_eq!(costs(&cut), (60, 60));
+    for (at, settled) in [(1, 0), (2, 0), (3, 60)] {
+        let mut damaged = lines.clone();
+        damaged[at].replace_range(10..12, "\u{0}\u{0}");
+        damaged.push(String::new());
+        assert_eq!(costs(&damaged), (settled, 1_000), "line {at}");
+        damaged[at].clear();
+        assert_eq!(costs(&damaged), (settled, 1_000), "line {at} is empty");
+    }
+}
+
 /// What can happen to a request, or to the proxy.
 #[derive(Debug, Clone)]
 enum Act {
