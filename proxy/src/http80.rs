@@ -47,7 +47,8 @@ async fn answer(serving: &Serving, stage: Stage, request: Request<Incoming>, eve
         Err(refusal) => return refuse(event, &refusal),
     };
     let event = event.host(&host);
-    if let Err(reason) = serving.policy.http(stage, &host) {
+    let allowed = serving.policy.http(stage, &host);
+    if let Err(reason) = allowed.and_then(|()| serving.count_name(stage, &host)) {
         let message = format!("{host} is not allowed in this phase. Trying again is of no use.");
         return refuse(event, &Refusal::policy(reason, message));
     }

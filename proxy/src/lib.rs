@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`run`], [`state`], [`serving`] | the life of the proxy: first, later, end |
 //! | [`listen`], [`accept`], [`phase`] | sockets, flows, generations |
-//! | [`hello`], [`route`], [`tls`], [`splice`], [`relay`] | captured TLS |
+//! | [`hello`], [`route`], [`wildcards`], [`tls`], [`splice`], [`relay`] | captured TLS |
 //! | [`http80`], [`dns`] | captured port 80 and DNS |
 //! | [`resolve`], [`address`], [`dial`] | our own look-ups and connections |
 //! | [`ca`] | the sandbox's certificates |
@@ -51,3 +51,4 @@ pub mod splice;
 pub mod state;
 pub mod tls;
 pub mod waits;
+pub mod wildcards;

@@ -114,12 +114,28 @@ impl Policy {
         if self.upstreams.iter().any(|upstream| upstream.host == *host) {
             return Err("model_host_closed");
         }
-        let Stage { step, phase } = stage.into();
-        let of_step = self.steps.get(&step).and_then(|phases| phases.get(&phase));
-        match of_step.or_else(|| self.egress.get(&phase)) {
+        match self.egress(stage.into()) {
             Some(egress) if egress.allows(host) => Ok(()),
             _ => Err("host_not_allowed"),
         }
+    }
+
+    /// The wildcard by which alone `host` is allowed, where it is.
+    pub fn wildcard(&self, stage: Stage, host: &HostName) -> Option<&HostPattern> {
+        let Some(Egress::Hosts { hosts }) = self.egress(stage) else {
+            return None;
+        };
+        let mut fitting = hosts.iter().filter(|pattern| pattern.matches(host));
+        // By name is first in their order.
+        fitting
+            .next()
+            .filter(|first| !matches!(first, HostPattern::Exact(_)))
+    }
+
+    fn egress(&self, stage: Stage) -> Option<&Egress> {
+        let Stage { step, phase } = stage;
+        let of_step = self.steps.get(&step).and_then(|phases| phases.get(&phase));
+        of_step.or_else(|| self.egress.get(&phase))
     }
 
     /// May `host` be looked up?
@@ -196,6 +212,25 @@ mod tests {
             policy.tls(EgressPhase::Agent, &host("pypi.org")),
             Err("host_not_allowed")
         );
+    }
+
+    #[test]
+    fn a_wildcard_counts_where_no_name_allows_the_host() {
+        let mut assignment = fixture::assignment();
+        let hosts = serde_json::json!({ "mode": "hosts", "hosts": ["*.example.org", "known.example.org"] });
+        assignment
+            .egress
+            .insert(EgressPhase::Agent, serde_json::from_value(hosts).unwrap());
+        let policy = Policy::new(&assignment);
+        let wildcard = |phase: EgressPhase, name: &str| policy.wildcard(phase.into(), &host(name)).cloned();
+        let agent = EgressPhase::Agent;
+        assert_eq!(
+            wildcard(agent, "x.example.org"),
+            Some("*.example.org".parse().unwrap())
+        );
+        assert_eq!(wildcard(agent, "known.example.org"), None);
+        // Where everything is allowed, names say nothing that a connection could not.
+        assert_eq!(wildcard(EgressPhase::Verify, "x.example.org"), None);
     }
 
     #[test]

@@ -29,12 +29,13 @@ use crate::{
         replay::Replay,
         upstream::{self, Services},
     },
-    phase::{Phases, Stale},
+    phase::{Phases, Stage, Stale},
     redirect::Redirect,
     resolve::Resolver,
-    route::Policy,
+    route::{Policy, Reason},
     state::Files,
     waits::Waits,
+    wildcards::Wildcards,
 };
 
 /// A serving proxy.
@@ -42,6 +43,8 @@ use crate::{
 pub struct Serving {
     /// What each phase may reach.
     pub policy: Policy,
+    /// What was reached under wildcards.
+    pub wildcards: Wildcards,
     /// The phase in force.
     pub phases: Phases,
     /// The money.
@@ -125,6 +128,7 @@ impl Serving {
         let serving = Self {
             guarded: Guarded::new(assignment, &policy, (&provider, clock))?,
             policy,
+            wildcards: Wildcards::default(),
             phases: Phases::new(assignment.phase),
             account: Arc::new(Account::open(
                 &assignment.purses,
@@ -168,6 +172,14 @@ impl Serving {
         };
         self.audit.write(event);
         switched
+    }
+
+    /// Counts a connection to a name that is allowed; a wildcard does not allow names without end.
+    pub fn count_name(&self, stage: Stage, host: &HostName) -> Result<(), Reason> {
+        match self.policy.wildcard(stage, host) {
+            Some(wildcard) => self.wildcards.admit(stage.phase, wildcard, host),
+            None => Ok(()),
+        }
     }
 
     /// Cuts every flow and serves nobody from here on: the packet rules are gone.

@@ -52,7 +52,8 @@ pub async fn handle(serving: Arc<Serving>, flow: Arc<Flow>, mut stream: TcpStrea
             return;
         }
     };
-    match serving.policy.tls(flow.stage(), &name) {
+    let route = serving.policy.tls(flow.stage(), &name);
+    match route.and_then(|route| serving.count_name(flow.stage(), &name).map(|()| route)) {
         Err(reason) => serving.audit.write(deny(reason).host(&name)),
         // On an opened host we answer ourselves, and a client falls back to the outer hello.
         Ok(Route::Splice) if has_ech && serving.policy.denies_ech(&name) => {

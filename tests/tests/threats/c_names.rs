@@ -1,5 +1,7 @@
 //! Group C: names, DNS, and addresses that must not be reached on somebody's behalf.
 
+use std::collections::BTreeSet;
+
 use assay_core::phase::EgressPhase;
 use assay_tests::stage::{Outcome, Transport, Walls};
 
@@ -47,6 +49,22 @@ fn c2_a_wildcard_is_no_channel() {
     let guarded = attack(&stage, "names.labels", &["127.0.0.1", "wild.example", "10000"]);
     assert!(guarded.text.contains("through 10000"), "each is answered");
     assert!(guarded.seen.questions.is_empty(), "and none is asked");
+}
+
+#[test]
+fn c2_connections_under_a_wildcard_look_up_so_many_names_and_no_more() {
+    let names = ["wild.example", "260"];
+    let Some(open) = OPEN.take() else { return };
+    let asked = |outcome: &Outcome| {
+        let questions = outcome.seen.questions.iter();
+        let names: BTreeSet<&str> = questions.map(|(name, _)| name.as_str()).collect();
+        names.len()
+    };
+    assert_eq!(asked(&attack(&open, "tls.fetch_labels", &names)), 260);
+    let stage = fresh(Walls::ALL, |_| {}).unwrap();
+    assert_eq!(asked(&attack(&stage, "tls.fetch_labels", &names)), 256);
+    let refused = audited(&stage, |line| line.reason == "too_many_names");
+    assert_eq!(refused.host.as_deref(), Some("secret-259.wild.example"));
 }
 
 #[test]
