@@ -19,6 +19,9 @@ enum Found {
     Closed,
     /// A connection did not reach the proxy. A machine that is short of time shows the same.
     NotCaptured,
+    /// A connection was refused. The kernel takes one for the proxy, however busy that is: the redirection is gone and
+    /// the filter holds, or nobody listens where it leads.
+    Refused,
     /// UDP was let out: the rules are gone for certain.
     Open,
 }
@@ -30,17 +33,19 @@ pub(crate) async fn holds(boot: &str) -> bool {
 
 /// Returns, with the reason, when the rules do not hold any more. `boot` is the proxy's.
 pub(crate) async fn lost(boot: &str) -> &'static str {
-    let mut missed = 0;
+    let (mut missed, mut refused) = (0, 0);
     loop {
-        match look(boot).await {
-            Found::Closed => missed = 0,
+        let found = look(boot).await;
+        match found {
+            Found::Closed => (missed, refused) = (0, 0),
             Found::Open => return "the packet rules are gone: UDP is let out",
             Found::NotCaptured => missed += 1,
+            Found::Refused => refused += 1,
         }
-        if missed == MOST_MISSED {
+        if missed == MOST_MISSED || refused == MOST_REFUSED {
             return "the packet rules are gone: connections do not reach the proxy";
         }
-        sleep(PAUSE).await;
+        sleep(if found == Found::Refused { AGAIN } else { PAUSE }).await;
     }
 }
 
@@ -50,8 +55,14 @@ async fn look(boot: &str) -> Found {
         if sends_datagram(probe).await {
             return Found::Open;
         }
-        if !matches!(timeout(ANSWER, reaches_proxy(probe, boot)).await, Ok(Ok(true))) {
-            found = Found::NotCaptured;
+        match timeout(ANSWER, reaches_proxy(probe, boot)).await {
+            Ok(Ok(true)) => {}
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => found = Found::Refused,
+            Ok(Ok(false) | Err(_)) | Err(_) => {
+                if found == Found::Closed {
+                    found = Found::NotCaptured;
+                }
+            }
         }
     }
     found
@@ -120,5 +131,8 @@ fn is_nowhere(error: &io::Error) -> bool {
 }
 
 const PAUSE: Duration = Duration::from_secs(1);
+/// A refusal is asked for once more: it is certain, and the workload waits meanwhile.
+const AGAIN: Duration = Duration::from_millis(250);
 const ANSWER: Duration = Duration::from_secs(3);
 const MOST_MISSED: u32 = 4;
+const MOST_REFUSED: u32 = 2;

@@ -1,5 +1,7 @@
 //! Group B: getting round the redirect.
 
+use std::time::{Duration, Instant};
+
 use assay_core::{egress::port, phase::EgressPhase};
 use assay_tests::stage::{Outcome, Stage, Transport, Walls};
 
@@ -128,8 +130,38 @@ fn b7_the_rules_cannot_be_flushed_and_a_proxy_without_them_serves_nobody() {
         audit.iter().any(|line| line.reason == "redirect_lost"),
         "{audit:#?}"
     );
-    stage.until_idle().unwrap();
-    assert!(!is_run(&stage), "the runner takes nothing more");
+}
+
+#[test]
+fn b7_the_workload_ends_within_two_seconds_of_the_rules() {
+    // Without anybody who looks the workload gets out.
+    let Some(unwatched) = fresh(NO_RUNNER, |_| {}) else {
+        return;
+    };
+    let evil = EVIL.to_string();
+    let connect = || attack(&unwatched, "packets.tcp", &[&evil, "8443"]);
+    assert!(!connect().seen.reached(EVIL));
+    unwatched.operator("nft flush ruleset").unwrap();
+    assert!(connect().seen.reached(EVIL));
+    // All rules, and the redirection alone: then the filter still holds.
+    for loss in ["nft flush ruleset", "nft flush chain inet assay nat_output"] {
+        let stage = fresh(Walls::ALL, |_| {}).unwrap();
+        let begun = stage.path("begun");
+        let work = format!("touch {} && sleep 60", begun.display());
+        let killed = std::thread::scope(|scope| {
+            let work = scope.spawn(|| stage.attack(None, &["sh", "-c", &work]).unwrap());
+            while !begun.exists() {
+                assert!(!work.is_finished(), "the workload has not begun");
+            }
+            let lost = Instant::now();
+            stage.operator(loss).unwrap();
+            let outcome = work.join().unwrap();
+            assert!(outcome.errors.contains("ProxyLost"), "{loss}: {}", outcome.errors);
+            lost.elapsed()
+        });
+        assert!(killed < Duration::from_secs(2), "{loss}: {killed:?}");
+        assert!(!is_run(&stage), "the runner takes nothing more");
+    }
 }
 
 #[test]
