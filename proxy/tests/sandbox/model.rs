@@ -128,6 +128,9 @@ impl Script {
     }
 }
 
+/// A request, whatever it was: its method, its path with the query, and its body, `null` where that is no JSON.
+pub(crate) type Arrival = (String, String, Value);
+
 /// What it was sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
@@ -156,6 +159,7 @@ pub(crate) struct Model {
 
 struct Shared {
     script: Script,
+    arrivals: Mutex<Vec<Arrival>>,
     requests: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
     resumed: AtomicUsize,
@@ -182,6 +186,7 @@ impl Model {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             script,
+            arrivals: Mutex::default(),
             requests: Mutex::new(Vec::new()),
             connections: AtomicUsize::new(0),
             resumed: AtomicUsize::new(0),
@@ -198,6 +203,11 @@ impl Model {
     /// What it was sent so far.
     pub(crate) fn requests(&self) -> Vec<Seen> {
         self.shared.requests.lock().unwrap().clone()
+    }
+
+    /// Everything that arrived so far.
+    pub(crate) fn arrivals(&self) -> Vec<Arrival> {
+        self.shared.arrivals.lock().unwrap().clone()
     }
 
     /// How often somebody connected.
@@ -247,17 +257,22 @@ type Body = BoxBody<Bytes, std::io::Error>;
 async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
+    let bytes = body
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
+    shared.arrivals.lock().unwrap().push((
+        parts.method.to_string(),
+        parts.uri.to_string(),
+        serde_json::from_slice(&bytes).unwrap_or_default(),
+    ));
     if path.ends_with("/generation") {
         return Ok(told_afterwards(&shared, parts.uri.query()));
     }
     let Some(shape) = shapes::of(&path) else {
         return Ok(response(404, "text/plain", vec![Ok("nothing here".to_owned())]));
     };
-    let bytes = body
-        .collect()
-        .await
-        .map(http_body_util::Collected::to_bytes)
-        .unwrap_or_default();
     let body: Value = serde_json::from_slice(&bytes).unwrap();
     let stream = body["stream"] == true;
     let highest = body["provider"]["max_price"].clone();

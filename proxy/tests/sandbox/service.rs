@@ -269,3 +269,22 @@ async fn connections_to_the_service_are_used_again_and_new_ones_resume_their_ses
     );
     assert_eq!(world.model.resumed(), world.model.connections() - 1);
 }
+
+#[tokio::test]
+async fn d16_no_two_sandboxes_share_a_connection_or_a_session() {
+    let world = World::start(Script::answer(100, 10)).await;
+    let another = World::with(Script::answer(1, 1), |assignment| {
+        assignment.upstreams[0].address = Some(world.model.address);
+        assignment.upstreams[0].ca_pem = Some(world.model.root_pem.clone());
+    })
+    .await;
+    // Within a sandbox they are shared: one for three calls.
+    for connections in 1..=2 {
+        let caller = [&world, &another][connections - 1];
+        for _ in 0..3 {
+            assert_eq!(call(caller, &json!({})).await.status, 200);
+        }
+        assert_eq!(world.model.connections(), connections);
+    }
+    assert_eq!((world.model.requests().len(), world.model.resumed()), (6, 0));
+}

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use crate::{
     chat,
-    model::Script,
-    world::{MODEL_HOST, World, every_service},
+    model::{Model, Script},
+    world::{MODEL_HOST, World, every_service, tls},
 };
 
 #[path = "ways_out/inputs.rs"]
@@ -19,11 +19,13 @@ mod others;
 /// Host, path, body, code.
 type Way = (&'static str, &'static str, Value, &'static str);
 
-/// None of these reaches a service.
+/// Each of these arrives at a service when nobody is in between, and none through the proxy.
 async fn refused(ways: Vec<Way>) {
     let world = World::with(Script::answer(1, 1), every_service).await;
+    arrive(&world.model, &ways).await;
+    let before = world.model.connections();
     for (host, path, body, code) in ways {
-        let method = if body.is_null() { "GET" } else { "POST" };
+        let method = method(&body);
         let mut connection = world.open_tls(host).await.unwrap();
         connection.send(method, path, &[], &body).await;
         let answer = connection.receive().await;
@@ -35,8 +37,24 @@ async fn refused(ways: Vec<Way>) {
         );
         assert_eq!(error["retryable"], false);
     }
-    assert_eq!(world.model.connections(), 0);
+    assert_eq!(world.model.connections(), before);
     assert_eq!(world.ledger().await.requests, 0);
+}
+
+async fn arrive(model: &Model, ways: &[Way]) {
+    for (host, path, body, _) in ways {
+        let mut straight = tls(model.address, host, &model.root_pem).await.unwrap();
+        straight.send(method(body), path, &[], body).await;
+        straight.receive().await;
+    }
+    let sent = ways
+        .iter()
+        .map(|(_, path, body, _)| (method(body).to_owned(), (*path).to_owned(), body.clone()));
+    assert_eq!(model.arrivals(), sent.collect::<Vec<_>>());
+}
+
+fn method(body: &Value) -> &'static str {
+    if body.is_null() { "GET" } else { "POST" }
 }
 
 const CHAT: &str = "/api/v1/chat/completions";

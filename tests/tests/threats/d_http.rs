@@ -392,20 +392,3 @@ fn d15_expect_is_answered_by_us() {
     assert!(tells(&both.open) && !tells(&both.guarded));
     assert!(both.guarded.seen.visited(ALLOWED));
 }
-
-#[test]
-fn d16_each_call_has_a_connection_of_its_own_to_the_service() {
-    let Some(stage) = GUARDED.take() else { return };
-    let calls = attack(&stage, "web.model_call", &["3"]);
-    assert_eq!(calls.text.matches("200").count(), 3, "{}", calls.text);
-    let mut ports: Vec<u16> = calls
-        .seen
-        .packets
-        .iter()
-        .filter(|packet| packet.to == MODEL)
-        .map(|packet| packet.from_port)
-        .collect();
-    ports.sort_unstable();
-    ports.dedup();
-    assert!(!ports.is_empty() && ports.len() <= 3, "{ports:?}");
-}
