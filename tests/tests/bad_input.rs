@@ -12,6 +12,7 @@
 //! | [`build`] | a Dockerfile that fails, never ends, fills the disk, starts from a forbidden image |
 //! | [`bundle`] | agent bundles and patches that cannot be used |
 //! | [`agent`] | agents that bomb, eat memory and disk, print, hold on, kill, plant, replace |
+//! | [`setup`] | healthchecks of environment and step that never pass, a failing `setup.sh` |
 //! | [`verifier`] | no reward, bad rewards, no end |
 //! | [`services`] | containers beside the task's own: the example; those that never get healthy, end, cannot be built, reach too far |
 //! | [`model`] | 429, 500, half a body, a cut stream, silence, bills that are never told |
@@ -42,6 +43,8 @@ mod model;
 mod platform;
 #[path = "bad_input/services.rs"]
 mod services;
+#[path = "bad_input/setup.rs"]
+mod setup;
 #[path = "bad_input/task.rs"]
 mod task;
 #[path = "bad_input/verifier.rs"]
@@ -111,6 +114,7 @@ fn on_docker(home: &Arc<Home>) -> Vec<libtest_mimic::Trial> {
         Oracle services: of_the_example, of_a_separate_verifier, that_never_get_healthy, that_end_under_the_agent,
             that_cannot_be_built, that_reach_for_more;
         Nothing services: that_ask_for_what_is_not_done;
+        Nothing setup: an_environment_that_never_gets_healthy, a_step_that_never_gets_healthy, a_setup_that_fails;
         Nothing task: syntax_error, wrong_type, unknown_key, no_test_script;
         Nothing platform: a_wrong_key;
     )
