@@ -62,6 +62,7 @@ impl<E: Engine> Driver<E> {
 
     /// What the agent is told.
     pub(super) fn agent_env(&self, seconds_left: u64) -> BTreeMap<String, String> {
+        // By the clock that the agent will compare it with: this machine's, not the database's.
         let deadline = self
             .site
             .clock

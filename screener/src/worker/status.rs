@@ -128,3 +128,47 @@ pub(super) async fn serve(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use assay_core::cause::Cause;
+    use http_body_util::BodyExt as _;
+
+    async fn asked(status: &Status, path: &str) -> (u16, String) {
+        let response = status.answer(path);
+        let code = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (code, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_worker_is_ready_between_registering_and_handing_back() {
+        let status = Status::default();
+        for (ready, code) in [(false, 503), (true, 200), (false, 503)] {
+            status.ready(ready);
+            assert_eq!(asked(&status, "/readyz").await.0, code);
+            assert_eq!(asked(&status, "/healthz").await, (200, "ok".to_owned()));
+        }
+        assert_eq!(asked(&status, "/other").await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn metrics_count_attempts_by_how_they_ended() {
+        let status = Status::default();
+        for _ in 0..3 {
+            status.began();
+        }
+        status.ended(Ended::Reported(Cause::NoPatch));
+        status.ended(Ended::HandedOff);
+        let (code, text) = asked(&status, "/metrics").await;
+        assert_eq!(code, 200);
+        for line in [
+            "assay_screener_attempts_running 1",
+            "assay_screener_attempts_ended_total{cause=\"no_patch\"} 1",
+            "assay_screener_attempts_ended_total{cause=\"handed_off\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+    }
+}
