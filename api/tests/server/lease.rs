@@ -2,12 +2,14 @@
 
 use assay_core::{
     cause::Cause,
+    digest::Digest,
     id::{AttemptId, Fence},
     wire::{
         people::RunState,
-        worker::{OrphanVerdicts, Orphans, PostEvents, Progress},
+        worker::{ArtifactUpload, OrphanVerdicts, Orphans, PostEvents, Progress, PutArtifact},
     },
 };
+use assay_runtime::client;
 use http::Method;
 
 use crate::{
@@ -53,7 +55,39 @@ async fn a_stale_fence_is_refused_by_every_write() {
         .call_as(&stage.worker_key, Method::POST, &path, Some(&events))
         .await;
     assert_eq!(code(late), "stale_fence");
+    let artifact = PutArtifact {
+        fence: held.fence,
+        name: "patch.diff".to_owned(),
+        media_type: "text/x-diff".to_owned(),
+        size_bytes: 4,
+        digest: Digest::of("late"),
+    };
+    let path = format!("/v1/attempts/{}/artifacts", held.attempt);
+    let late: Result<ArtifactUpload, _> = stage
+        .call_as(&stage.worker_key, Method::POST, &path, Some(&artifact))
+        .await;
+    assert_eq!(code(late), "stale_fence");
+    let path = format!(
+        "/v1/attempts/{}/output?fence={}&step=0&phase=agent&stream=stdout&offset=0",
+        held.attempt, held.fence
+    );
+    let chunk = Some(("application/octet-stream", b"late".to_vec()));
+    let (status, answer) = stage
+        .send(stage.at(0, &path), Method::PUT, Some(&stage.worker_key), chunk)
+        .await
+        .unwrap();
+    assert_eq!(
+        code(Err::<(), _>(client::problem(status, &answer))),
+        "stale_fence"
+    );
     stage.finish(&adopted, Cause::Completed).await;
+    for table in ["artifacts", "output_chunks"] {
+        let kept: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}")))
+            .fetch_one(&stage.pool)
+            .await
+            .unwrap();
+        assert_eq!(kept, 0, "{table}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use assay_core::{
+    agent::Contract,
     cause::Cause,
-    wire::people::{Evaluation, Key, NewKey, NewTaskSet, Page, Run, Scope, TaskSet, Version},
+    wire::people::{
+        Agent, Evaluation, Key, NewAgent, NewEvaluation, NewKey, NewTask, NewTaskSet, NewUpload, Page, Run,
+        Scope, Task, TaskSet, Upload, Version,
+    },
 };
 use assay_runtime::client::{self, Error};
 use http::{Method, StatusCode};
 
-use crate::stage::{Stage, code, stage, together};
+use crate::stage::{Stage, code, stage, task_archive, together};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_belongs_to_somebody_else_does_not_exist() {
@@ -104,9 +108,18 @@ async fn keys_do_what_their_scope_says() {
 }
 
 async fn submit_with(stage: &Stage, key: &str, body: &impl serde::Serialize) -> Result<Evaluation, Error> {
+    submit_as(stage, &stage.validator, key, body).await
+}
+
+async fn submit_as(
+    stage: &Stage,
+    who: &str,
+    key: &str,
+    body: &impl serde::Serialize,
+) -> Result<Evaluation, Error> {
     let url = format!("{}/v1/evaluations", stage.replicas[1].0);
     let request = http::Request::post(&url)
-        .header("authorization", format!("Bearer {}", stage.validator))
+        .header("authorization", format!("Bearer {who}"))
         .header("idempotency-key", key)
         .body(client::full(serde_json::to_vec(body).unwrap()))
         .unwrap();
@@ -138,6 +151,54 @@ async fn the_same_idempotency_key_makes_one_evaluation() {
         code(submit_with(&stage, "once", &other).await),
         "idempotency_key_reused"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotency_key_of_one_tenant_says_nothing_to_another() {
+    let Some(stage) = stage().await else { return };
+    let body = stage.submission(1).await;
+    let ours = submit_with(&stage, "once", &body).await.unwrap();
+    // The same task and agent, as the other tenant has them.
+    let bytes = task_archive("hello", "");
+    let digest = body.tasks[0];
+    let new = NewUpload {
+        digest,
+        size_bytes: bytes.len() as u64,
+    };
+    let upload: Upload = as_stranger(&stage, "/v1/uploads", &new).await;
+    if let Some(url) = upload.url {
+        stage.put_url(&url, bytes).await;
+    }
+    let new = NewTask {
+        digest,
+        name: "hello".to_owned(),
+    };
+    let _: Task = as_stranger(&stage, "/v1/tasks", &new).await;
+    let new = NewAgent {
+        name: "oracle".to_owned(),
+        contract: Contract::Oracle,
+        digest: None,
+    };
+    let agent: Agent = as_stranger(&stage, "/v1/agents", &new).await;
+    let body = NewEvaluation {
+        agent: agent.id,
+        ..body
+    };
+    let theirs = submit_as(&stage, &stage.stranger, "once", &body).await.unwrap();
+    assert_ne!(theirs.id, ours.id);
+    let again = submit_as(&stage, &stage.stranger, "once", &body).await.unwrap();
+    assert_eq!(again.id, theirs.id);
+}
+
+async fn as_stranger<A: serde::de::DeserializeOwned>(
+    stage: &Stage,
+    path: &str,
+    body: &(impl serde::Serialize + Sync),
+) -> A {
+    stage
+        .call_as(&stage.stranger, Method::POST, path, Some(body))
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,14 +235,12 @@ async fn a_submit_that_cannot_run_is_refused_by_name() {
 async fn a_template_without_its_value_is_refused_at_submit() {
     let Some(stage) = stage().await else { return };
     let config = "[environment.env]\nTOKEN = '${MY_TOKEN}'\nMODE = '${MODE:-fast}'";
-    let digest = stage
-        .upload(crate::stage::task_archive("templates", config))
-        .await;
-    let new = assay_core::wire::people::NewTask {
+    let digest = stage.upload(task_archive("templates", config)).await;
+    let new = NewTask {
         digest,
         name: "templates".to_owned(),
     };
-    let _: assay_core::wire::people::Task = stage.call(Method::POST, "/v1/tasks", Some(&new)).await.unwrap();
+    let _: Task = stage.call(Method::POST, "/v1/tasks", Some(&new)).await.unwrap();
     let mut body = stage.submission(1).await;
     body.tasks = vec![digest];
     let refused: Result<Evaluation, Error> = stage.call(Method::POST, "/v1/evaluations", Some(&body)).await;

@@ -23,12 +23,7 @@ static TEMPLATE: Mutex<u32> = Mutex::const_new(0);
 /// A connection string to a fresh, migrated database; `None`, with the reason on stderr, where no server can be started.
 pub async fn database() -> Option<String> {
     let server = SERVER.get_or_init(start).as_ref()?;
-    let url = |name: &str| {
-        format!(
-            "postgres://postgres@localhost/{name}?host={}",
-            server.socket.display()
-        )
-    };
+    let url = |name: &str| server.url(name);
     let mut made = TEMPLATE.lock().await;
     let mut admin = PgConnection::connect(&url("postgres")).await.unwrap();
     if *made == 0 {
@@ -48,6 +43,29 @@ pub async fn database() -> Option<String> {
         .await
         .unwrap();
     Some(url(&name))
+}
+
+/// Ends every connection to a database and takes no new one.
+pub async fn close(name: &str) {
+    let server = SERVER.get().unwrap().as_ref().unwrap();
+    let mut admin = PgConnection::connect(&server.url("postgres")).await.unwrap();
+    let refuse = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false");
+    sqlx::query(sqlx::AssertSqlSafe(refuse))
+        .execute(&mut admin)
+        .await
+        .unwrap();
+    sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1")
+        .bind(name)
+        .execute(&mut admin)
+        .await
+        .unwrap();
+}
+
+impl Server {
+    fn url(&self, name: &str) -> String {
+        let socket = self.socket.display();
+        format!("postgres://postgres@localhost/{name}?host={socket}")
+    }
 }
 
 fn start() -> Option<Server> {

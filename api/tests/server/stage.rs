@@ -32,6 +32,7 @@ pub struct Stage {
     pub worker_key: String,
     pub stranger: String,
     stop: CancellationToken,
+    objects: CancellationToken,
     task: OnceCell<Digest>,
     _folder: tempfile::TempDir,
 }
@@ -71,7 +72,8 @@ pub async fn staged(setting: Setting) -> Option<Stage> {
     let database_url = crate::postgres::database().await?;
     let folder = tempfile::tempdir().unwrap();
     let stop = CancellationToken::new();
-    let endpoint = object_store(folder.path(), stop.clone()).await;
+    let objects = stop.child_token();
+    let endpoint = object_store(folder.path(), objects.clone()).await;
     let public = setting
         .public_host
         .map(|host| endpoint.replace("127.0.0.1", host));
@@ -125,6 +127,7 @@ pub async fn staged(setting: Setting) -> Option<Stage> {
         pool,
         replicas,
         stop,
+        objects,
         task: OnceCell::new(),
         _folder: folder,
     })
@@ -145,10 +148,14 @@ async fn object_store(folder: &std::path::Path, stop: CancellationToken) -> Stri
                 accepted = listener.accept() => accepted.unwrap(),
                 () = stop.cancelled() => return,
             };
-            let service = service.clone();
+            let (service, stop) = (service.clone(), stop.clone());
             tokio::spawn(async move {
                 let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                drop(server.serve_connection(TokioIo::new(stream), service).await);
+                let exchange = server.serve_connection(TokioIo::new(stream), service);
+                stop.run_until_cancelled(exchange)
+                    .await
+                    .map(drop)
+                    .unwrap_or_default();
             });
         }
     });
@@ -156,6 +163,20 @@ async fn object_store(folder: &std::path::Path, stop: CancellationToken) -> Stri
 }
 
 impl Stage {
+    /// Ends the object store, with the connections that it has.
+    pub fn end_objects(&self) {
+        self.objects.cancel();
+    }
+
+    /// Takes the database away from the replicas.
+    pub async fn end_database(&self) {
+        let name: String = sqlx::query_scalar("SELECT current_database()::text")
+            .fetch_one(&self.pool)
+            .await
+            .unwrap();
+        crate::postgres::close(&name).await;
+    }
+
     /// A call to the first replica as the validator.
     pub async fn call<A: DeserializeOwned>(
         &self,
