@@ -69,7 +69,7 @@ impl Exchange {
         loop {
             tries += 1;
             let failure = match self.attempt(&mut reservation).await {
-                Ok(begun) if begun.response.status() == StatusCode::OK => {
+                Ok(begun) if is_readable(&begun.response) => {
                     return self.pass_on(begun, reservation, head).await;
                 }
                 Ok(begun) => self.failed_status(begun).await,
@@ -160,7 +160,7 @@ impl Exchange {
         let secrets = self.serving.services.secrets(&self.upstream.host);
         let headers = allowed(response.headers(), &secrets);
         let generation = generation(response.headers())
-            .filter(|id| status.is_server_error() && reconcile::is_possible(&self.upstream, id))
+            .filter(|id| !status.is_client_error() && reconcile::is_possible(&self.upstream, id))
             .map(str::to_owned);
         let body = read_short(response.into_body()).await;
         if body.is_some() {
@@ -350,6 +350,12 @@ impl<'a> Name<'a> {
             self.taken = Some(id.to_owned());
         }
     }
+}
+
+/// A good answer, and not packed: we ask for none that is, and could not read its bill.
+fn is_readable<B>(response: &Response<B>) -> bool {
+    let encoding = response.headers().get(header::CONTENT_ENCODING);
+    response.status() == StatusCode::OK && encoding.is_none_or(|encoding| encoding == "identity")
 }
 
 /// The name by which the service tells the bill of this answer.

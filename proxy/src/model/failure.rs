@@ -144,7 +144,8 @@ fn fault(status: StatusCode, dialect: Dialect, body: &[u8]) -> Fault {
     let is_services = match status.as_u16() {
         401 | 402 | 429 => true,
         403 => is_about_the_key(dialect, body),
-        _ => status.is_server_error(),
+        // A good answer in a form that nobody asked for.
+        _ => status.is_server_error() || status.is_success(),
     };
     if is_services {
         Fault::Provider
@@ -240,7 +241,7 @@ mod tests {
         for code in [400, 404, 413, 422] {
             assert_eq!(of(code, Dialect::OpenRouter, b""), Fault::Nobody);
         }
-        for code in [401, 402, 429, 500, 502, 503, 529] {
+        for code in [200, 401, 402, 429, 500, 502, 503, 529] {
             assert_eq!(of(code, Dialect::OpenRouter, b""), Fault::Provider);
         }
     }

@@ -311,3 +311,32 @@ async fn h12_an_answer_that_fails_in_its_middle_is_no_answer_and_not_free() {
         assert!(if has_bill { is_billed } else { is_held }, "{ledger:?}");
     }
 }
+
+/// A good answer, packed although nobody asked for that. The bytes are those of a gzip file's beginning.
+fn packed(_: usize) -> Vec<(Duration, Vec<u8>)> {
+    let body = b"\x1f\x8b\x08\0\0\0\0\0packed";
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    at_once([head.into_bytes(), body.to_vec()].concat())
+}
+
+#[tokio::test]
+async fn an_answer_that_is_packed_without_being_asked_for_is_no_answer_and_not_free() {
+    let hostile = Hostile::start(packed).await;
+    let straight = hostile.call(&chat(&json!({}))).await;
+    assert!(straight.status == 200 && straight.text().contains("packed"));
+    let world = World::with(Script::answer(1, 1), |assignment| hostile.serve(assignment)).await;
+    let mut connection = world.plain_model().await;
+    let answer = connection
+        .post("/v1/chat/completions", &[], &chat(&json!({})))
+        .await;
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["code"]),
+        (502, &json!("upstream_error"))
+    );
+    let ledger = world.settled_ledger().await;
+    assert_eq!((ledger.answers, ledger.provider_failures), (0, 1));
+    assert!(ledger.unresolved > PicoUsd::ZERO, "{ledger:?}");
+}
