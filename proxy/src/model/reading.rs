@@ -177,6 +177,7 @@ const MOST_WHOLE: usize = 8 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use assay_core::control::proxy::Purse;
     use futures_util::{Stream, StreamExt as _, stream};
     use http::HeaderMap;
     use http_body::Frame;
@@ -228,6 +229,22 @@ mod tests {
             ended(words().take(100).chain(broken()), head).await,
             Ended::ByWorkload
         );
+        drop(kept);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_may_think_for_nine_minutes_where_the_policy_says_nothing() {
+        let purse: Purse = serde_json::from_str(
+            r#"{"budget":"1","models":[],"max_requests":1,"max_tokens":1,"max_parallel":1}"#,
+        )
+        .unwrap();
+        assert_eq!(Duration::from_millis(purse.silence_ms), SILENCE);
+        let thinking = stream::once(async {
+            sleep(Duration::from_mins(9)).await;
+            Ok(Frame::data(Bytes::from_static(b"data: [DONE]\n\n")))
+        });
+        let (head, kept) = oneshot::channel();
+        assert_eq!(ended(thinking.chain(words().take(3)), head).await, Ended::Whole);
         drop(kept);
     }
 

@@ -8,6 +8,7 @@ use assay_core::{
     egress::Egress,
     money::PicoUsd,
     phase::EgressPhase,
+    recording::Source,
 };
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -275,4 +276,35 @@ async fn an_idle_control_connection_stays_open_beside_a_flood_of_the_workload() 
     }
     kept.write_all(request).await.unwrap();
     assert!(kept.read(&mut buffer).await.unwrap() > 0);
+}
+
+#[tokio::test]
+async fn health_names_a_resolver_that_does_not_answer_and_a_recording_that_is_not_loaded() {
+    let faults = async |world: &World| {
+        let health = world.control().get("/healthz").await;
+        serde_json::from_slice::<Health>(&health.body).unwrap().faults
+    };
+    let world = World::with(Script::answer(1, 1), |assignment| {
+        assignment.phase = EgressPhase::Verify;
+        // Nobody listens on the discard port.
+        assignment.resolvers = vec!["127.0.0.1:9".parse().unwrap()];
+    })
+    .await;
+    assert_eq!(faults(&world).await, [""; 0]);
+    let answer = world.http80("public.example.org").await;
+    assert_eq!(answer.json()["error"]["code"], "no_resolver");
+    assert_eq!(faults(&world).await, ["no_resolver"]);
+    let world = World::with(Script::answer(1, 1), |assignment| {
+        assignment.replay = Some(Source {
+            digest: Digest::of("recorded"),
+            size_bytes: 8,
+        });
+    })
+    .await;
+    assert_eq!(faults(&world).await, ["replay_not_loaded"]);
+    let loaded = world
+        .control()
+        .signed_bytes("POST", "/v1/replay?from=0", b"recorded")
+        .await;
+    assert_eq!((loaded.status, faults(&world).await), (200, Vec::new()));
 }
