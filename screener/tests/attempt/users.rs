@@ -94,7 +94,7 @@ async fn an_agent_is_told_its_deadline_its_budget_and_where_it_is() {
     // A database whose clock is an hour behind: the agent compares with the clock that it sees.
     let behind = jiff::SignedDuration::from_hours(1);
     assignment.now = Some(SystemClock.now() - behind);
-    assignment.deadline = assignment.deadline - behind;
+    assignment.deadline -= behind;
     let run = assignment.run;
     let report = world.run(assignment).await;
     assert_eq!(report.cause, Cause::Completed, "{}", report.detail);
