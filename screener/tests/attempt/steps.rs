@@ -116,9 +116,11 @@ async fn what_an_agent_started_lives_until_the_last_step_though_verifiers_are_el
     let mut files = Files::from([
         ("task.toml", toml),
         ("environment/Dockerfile", DOCKERFILE),
+        // It is collected while it writes on, so it never leaves a half-written file.
         (
             "steps/one/solution/solve.sh",
-            "#!/bin/sh\n(while :; do date +%s%N > state; sleep 0.1; done) &\n",
+            "#!/bin/sh\n(while :; do date +%s%N > next && mv next state; sleep 0.1; done) &\n\
+             until [ -s state ]; do sleep 0.1; done\n",
         ),
         // It answers, or this waits until the deadline.
         (
