@@ -1,8 +1,8 @@
-//! Hostile bytes for the five parsers that meet a workload or a service first: hello, request head, JSON body, server-sent
-//! events, DNS.
+//! Hostile bytes for what meets a workload or a service first: hello, request head, JSON, the body of a model request up to
+//! its reservation, server-sent events, DNS.
 //!
 //! Seeds in `fuzz/corpus` are mutated at random: bits, bytes, cuts, repetitions, numbers at their bounds, and pieces of two
-//! seeds. It runs on the stable compiler within the tests, for a second per target, or for `ASSAY_FUZZ_SECONDS`
+//! seeds. Bodies and events are made of whole values besides, so that most of them get past the parser. It runs on the stable compiler within the tests, for a second per target, or for `ASSAY_FUZZ_SECONDS`
 //! (`make fuzz SECONDS=60`). It is not guided by coverage: it finds what shallow mutation finds. A panic, or an input that
 //! takes longer than [`LONGEST`], fails the test and prints the input, which then belongs into the corpus.
 
@@ -13,10 +13,22 @@
     reason = "a test fails by a panic, says how much it tried, and has no command line"
 )]
 
+#[path = "fuzz/bodies.rs"]
+mod bodies;
+#[path = "fuzz/events.rs"]
+mod events;
 #[path = "../src/fixture.rs"]
 mod fixture;
+#[path = "fuzz/floor.rs"]
+mod floor;
+#[path = "allowed/paths.rs"]
+mod paths;
 #[path = "fuzz/targets.rs"]
 mod targets;
+#[path = "fuzz/trees.rs"]
+mod trees;
+#[path = "allowed/values.rs"]
+mod values;
 
 use std::{
     fmt::Write as _,
@@ -26,15 +38,25 @@ use std::{
 };
 
 /// Runs `target` on the seeds of `corpus` as they are, then on mutations of them until time is over.
-fn fuzz(corpus: &str, mut target: impl FnMut(&[u8])) {
+fn fuzz(corpus: &str, target: impl FnMut(&[u8])) {
     let seeds = seeds(corpus);
+    fuzz_with(corpus, &seeds, |random| random.mutated(&seeds), target);
+}
+
+/// Runs `target` on the seeds as they are, then on what `make` makes until time is over.
+fn fuzz_with(
+    corpus: &str,
+    seeds: &[Vec<u8>],
+    mut make: impl FnMut(&mut Random) -> Vec<u8>,
+    mut target: impl FnMut(&[u8]),
+) {
     let mut random = Random::new();
     let end = Instant::now() + seconds();
     let (mut done, mut next) = (0_u64, seeds.iter());
     while next.len() > 0 || Instant::now() < end {
         let input = match next.next() {
             Some(seed) => seed.clone(),
-            None => random.mutated(&seeds),
+            None => make(&mut random),
         };
         let started = Instant::now();
         let ended = catch_unwind(AssertUnwindSafe(|| target(&input)));

@@ -16,9 +16,6 @@ use assay_proxy::{
     model::{
         api::{self, Entrance},
         json::Json,
-        spec::Api,
-        sse::Events,
-        usage::Tally,
     },
     serving::Serving,
     state::Files,
@@ -64,16 +61,6 @@ fn json_that_is_read_writes_back_the_same() {
             let written = read.to_bytes();
             assert_eq!(Json::parse(&written).unwrap().to_bytes(), written);
         }
-    });
-}
-
-#[test]
-fn events_are_passed_on_whatever_they_are() {
-    fuzz("sse", |bytes| {
-        let mut events = Events::new(Tally::new(Api::Chat), false);
-        let mut passed: Vec<u8> = bytes.chunks(7).flat_map(|chunk| events.push(chunk)).collect();
-        passed.extend(events.finish());
-        assert_eq!(passed, bytes);
     });
 }
 
