@@ -54,6 +54,9 @@ enum Command {
     /// Part of the self-test: succeeds as the proxy's user
     #[command(hide = true)]
     BecomeProxyUser,
+    /// Part of the self-test: succeeds where user namespaces can be made
+    #[command(hide = true)]
+    EnterUserNamespace,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -63,20 +66,19 @@ fn main() -> anyhow::Result<ExitCode> {
         Some(Command::Selftest { json }) => run_selftest(json),
         Some(Command::Beacon) => serve_beacon(&arguments.log).map(|()| ExitCode::SUCCESS),
         Some(Command::BecomeProxyUser) => Ok(ended_well(selftest::process::become_proxy_user())),
+        Some(Command::EnterUserNamespace) => Ok(ended_well(selftest::process::enter_user_namespace())),
     }
 }
 
 fn run_selftest(json: bool) -> anyhow::Result<ExitCode> {
-    let findings = selftest::run();
+    let report = selftest::run();
     let mut out = std::io::stdout().lock();
     if json {
-        writeln!(out, "{}", serde_json::to_string(&findings)?)?;
+        writeln!(out, "{}", serde_json::to_string(&report)?)?;
     } else {
-        for finding in &findings {
-            writeln!(out, "{finding}")?;
-        }
+        writeln!(out, "{report}")?;
     }
-    Ok(ended_well(selftest::holds(&findings)))
+    Ok(ended_well(report.holds()))
 }
 
 fn serve_beacon(log: &str) -> anyhow::Result<()> {

@@ -286,9 +286,12 @@ async fn this_machine_is_looked_at(desk: &Desk) {
         "{findings:?}"
     );
     let tried = desk.json(&["doctor", "--sandbox"]).await;
-    let tried = tried[0].as_array().unwrap();
-    assert!(tried.len() > 20, "{tried:?}");
+    let report = &tried[0];
+    let tried = report["tried"].as_array().unwrap();
+    assert!(tried.len() > 50, "{tried:?}");
     assert!(tried.iter().all(|found| found["verdict"] != "open"), "{tried:?}");
+    let left = report["not_tried"].as_array().unwrap();
+    assert!(left.iter().all(|left| left["rows"][0].is_string()), "{left:?}");
 }
 
 /// Answers with the patch that solves the task.

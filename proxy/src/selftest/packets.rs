@@ -6,14 +6,18 @@ use std::{
     os::fd::AsRawFd as _,
 };
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, setsockopt, socket,
-    sockopt,
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto,
+        setsockopt, socket, sockopt,
+    },
 };
 
 use super::{PATIENCE, Probe, Verdict};
 
 pub(super) const PROBES: &[Probe] = &[
+    probe("B7", "asking the packet filter for its rules", rules),
     probe("B9", "IPv6 to another port", || other_port(V6, &[22, 8443])),
     probe("B10", "TCP to other ports", || {
         other_port(V4, &[22, 25, 853, 8080, 8443])
@@ -30,8 +34,13 @@ pub(super) const PROBES: &[Probe] = &[
     probe("B24", "an echo request", echo),
     probe("B24", "a fragmented datagram", || datagram(V4, 9999, 8_000)),
     probe("C10", "cloud metadata", || {
-        Verdict::all([other_port(METADATA, &[8080]), datagram(METADATA, 53_000, 5)])
+        Verdict::all([
+            other_port(METADATA, &[8080]),
+            datagram(METADATA, 53_000, 5),
+            other_port(METADATA_V6, &[8080]),
+        ])
     }),
+    probe("C4", "DNS over TLS", || other_port(V4, &[853])),
 ];
 
 const fn probe(row: &'static str, what: &'static str, run: fn() -> Verdict) -> Probe {
@@ -106,6 +115,48 @@ fn frame() -> Verdict {
     Verdict::fails(open.map_err(io::Error::from))
 }
 
+/// Who may read them may write them: the kernel asks for the same right.
+fn rules() -> Verdict {
+    let ask = || {
+        let filter = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::NetlinkNetFilter,
+        )?;
+        sendto(
+            filter.as_raw_fd(),
+            &list_tables(),
+            &NetlinkAddr::new(0, 0),
+            MsgFlags::empty(),
+        )?;
+        let mut answer = [0; 4096];
+        let length = recv(filter.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+        Ok::<_, Errno>(answer.get(..length).and_then(refusal))
+    };
+    match ask() {
+        Ok(None) => Verdict::Open("it worked".to_owned()),
+        Ok(Some(error)) | Err(error) => Verdict::Closed(io::Error::from(error).to_string()),
+    }
+}
+
+/// A dump of the tables of every family: length, kind, flags, number and sender of the message, then no family.
+fn list_tables() -> Vec<u8> {
+    let (length, kind, flags) = (
+        20_u32.to_ne_bytes(),
+        NFT_MSG_GETTABLE.to_ne_bytes(),
+        DUMP.to_ne_bytes(),
+    );
+    [length.as_slice(), &kind, &flags, &[0; 12]].concat()
+}
+
+/// The error in an answer of the kernel; `None` when it is none.
+fn refusal(answer: &[u8]) -> Option<Errno> {
+    let (kind, error) = (answer.get(4..6)?, answer.get(16..20)?);
+    let number = i32::from_ne_bytes(error.try_into().ok()?);
+    (kind == NLMSG_ERROR.to_ne_bytes() && number != 0).then(|| Errno::from_raw(-number))
+}
+
 /// By a socket that needs no right. Only IPv4 tells the sender that its request was refused.
 fn echo() -> Verdict {
     let send = || {
@@ -121,8 +172,14 @@ fn echo() -> Verdict {
     Verdict::fails(send().map_err(io::Error::from))
 }
 
+/// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE`
+const NFT_MSG_GETTABLE: u16 = 0x0a01;
+/// `NLM_F_DUMP | NLM_F_REQUEST`
+const DUMP: u16 = 0x0301;
+const NLMSG_ERROR: u16 = 2;
 const ECHO_V4: [u8; 8] = [8, 0, 0, 0, 0, 1, 0, 1];
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 const METADATA: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
+const METADATA_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254));
 const PRIVATE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 255, 255, 254));

@@ -1,6 +1,17 @@
 //! Users, files and processes.
 
-use std::{fs, io, os::unix::fs::chown, path::PathBuf, process::Command};
+use std::{
+    fs, io,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            fs::chown,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+    path::PathBuf,
+    process::Command,
+};
 
 use assay_core::egress::PROXY_UID;
 use nix::{
@@ -37,6 +48,11 @@ pub(super) const PROBES: &[Probe] = &[
         run: look_into_first,
     },
     Probe {
+        row: "B25",
+        what: "an abstract socket of somebody else",
+        run: abstract_sockets,
+    },
+    Probe {
         row: "B26",
         what: "a service account's token",
         run: token,
@@ -53,12 +69,16 @@ pub(super) const PROBES: &[Probe] = &[
     },
 ];
 
-/// Only root can try; afterwards this process would be somebody else, so a child of it tries.
 fn become_proxy() -> Verdict {
     if !geteuid().is_root() {
         return Verdict::Untried("not root".to_owned());
     }
-    let child = std::env::current_exe().and_then(|own| Command::new(own).arg("become-proxy-user").status());
+    by_child("become-proxy-user")
+}
+
+/// Afterwards this process would be somebody else, so a child of it tries.
+fn by_child(command: &str) -> Verdict {
+    let child = std::env::current_exe().and_then(|own| Command::new(own).arg(command).status());
     match child {
         Ok(status) if status.success() => Verdict::Open("it worked".to_owned()),
         Ok(status) => Verdict::Closed(status.to_string()),
@@ -66,7 +86,7 @@ fn become_proxy() -> Verdict {
     }
 }
 
-/// What that child does.
+/// What that child does: only root can.
 pub fn become_proxy_user() -> bool {
     let proxy = Uid::from_raw(PROXY_UID);
     setresuid(proxy, proxy, proxy).is_ok()
@@ -80,8 +100,36 @@ fn give_file() -> Verdict {
 }
 
 fn namespace() -> Verdict {
-    let made = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER);
-    Verdict::fails(made.map_err(io::Error::from))
+    by_child("enter-user-namespace")
+}
+
+/// What that child does.
+pub fn enter_user_namespace() -> bool {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER).is_ok()
+}
+
+/// They belong to the network namespace, which the workload has in common with the proxy. One of our own shows that they
+/// are to be seen.
+fn abstract_sockets() -> Verdict {
+    let own = format!("assay-selftest-{}", std::process::id());
+    let bound = SocketAddr::from_abstract_name(&own).and_then(|address| UnixDatagram::bind_addr(&address));
+    let table = bound.and_then(|_bound| fs::read_to_string("/proc/net/unix"));
+    match table.as_deref().map(abstract_names) {
+        Ok(names) if !names.contains(&own.as_str()) => {
+            Verdict::Untried("not even our own is to be seen".to_owned())
+        }
+        Ok(names) => match names.iter().find(|name| **name != own) {
+            Some(name) => Verdict::Open(format!("@{name}")),
+            None => Verdict::Closed("none is to be seen".to_owned()),
+        },
+        Err(error) => Verdict::Untried(error.to_string()),
+    }
+}
+
+/// The names in the kernel's table of sockets that are no files.
+fn abstract_names(table: &str) -> Vec<&str> {
+    let names = table.lines().filter_map(|line| line.split_once(" @"));
+    names.map(|(_, name)| name).collect()
 }
 
 fn see_proxy() -> Verdict {
@@ -151,5 +199,19 @@ fn stop_first() -> Verdict {
         }
         Ok(_) => Verdict::Closed("it goes on".to_owned()),
         Err(error) => Verdict::Untried(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn abstract_sockets_are_told_from_files() {
+        let table = "Num       RefCount Protocol Flags    Type St Inode Path\n\
+            0000000000000000: 00000002 00000000 00000000 0001 01 2 /run/x.sock\n\
+            0000000000000000: 00000003 00000000 00000000 0001 03 3\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 4 @proxy";
+        assert_eq!(abstract_names(table), ["proxy"]);
     }
 }

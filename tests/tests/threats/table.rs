@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use assay_proxy::selftest;
+
 /// How many rows each group has.
 const GROUPS: [(char, usize); 10] = [
     ('A', 18),
@@ -59,6 +61,32 @@ fn every_test_of_a_row_is_named_in_its_row() {
         let named = rows.get(&id).is_some_and(|row| row.tests.contains(&test));
         assert!(named, "docs/SECURITY.md does not name {test} in row {id}");
     }
+}
+
+#[test]
+fn the_self_test_tries_each_row_or_says_why_not() {
+    let rows = rows();
+    let tried: Vec<String> = selftest::rows().into_iter().map(str::to_owned).collect();
+    let left: Vec<(String, &str)> = selftest::LEFT_OUT
+        .iter()
+        .flat_map(|left| left.rows().map(|row| (row, left.why)))
+        .collect();
+    let mut told: Vec<&String> = tried.iter().chain(left.iter().map(|(row, _)| row)).collect();
+    told.sort();
+    assert_eq!(told, rows.keys().collect::<Vec<_>>(), "each row once");
+    for (id, row) in &rows {
+        let why = left.iter().find(|(left, _)| left == id).map(|(_, why)| *why);
+        let expected = match row.verdict.as_str() {
+            "limit" => Some(selftest::LIMIT),
+            "live" => Some(selftest::CLUSTER),
+            _ => continue,
+        };
+        assert_eq!(why, expected, "{id} is {} in docs/SECURITY.md", row.verdict);
+    }
+    let closed = |id: &String| rows[id].verdict == "closed";
+    let reasons = [selftest::LIMIT, selftest::CLUSTER];
+    let wrong = left.iter().find(|(id, why)| reasons.contains(why) && closed(id));
+    assert_eq!(wrong, None, "docs/SECURITY.md calls it closed");
 }
 
 /// `| A1 | what | verdict | `test`, `test` |`

@@ -8,7 +8,7 @@ use assay_screener::trial::Trial;
 
 use super::{
     failed,
-    selftest::{self, Found},
+    selftest::{self, Found, Report},
 };
 use crate::{args::DoctorArgs, cmd::Context, error::Error, up};
 
@@ -33,11 +33,11 @@ pub(super) async fn try_ways_out(context: &Context, args: &DoctorArgs) -> Result
     show(context, &tried?)
 }
 
-fn show(context: &Context, findings: &[Found]) -> Result<(), Error> {
+fn show(context: &Context, report: &Report) -> Result<(), Error> {
     if context.screen.json {
-        context.screen.document(&findings)?;
+        context.screen.document(report)?;
     } else {
-        let rows = findings.iter().map(|found| {
+        let rows = report.tried.iter().map(|found| {
             let Found {
                 row,
                 what,
@@ -49,12 +49,23 @@ fn show(context: &Context, findings: &[Found]) -> Result<(), Error> {
         context
             .screen
             .table(&["row", "verdict", "what", "detail"], rows.collect())?;
+        context.screen.line("")?;
+        let left = report.not_tried.iter();
+        let left = left.map(|left| vec![left.why.clone(), left.rows.join(" ")]);
+        context
+            .screen
+            .table(&["not tried, because it", "rows"], left.collect())?;
     }
-    match findings.iter().filter(|found| found.verdict == "open").count() {
+    match report
+        .tried
+        .iter()
+        .filter(|found| found.verdict == "open")
+        .count()
+    {
         0 => Ok(()),
         open => Err(Error::Failed(format!(
             "{open} of {} ways out are open",
-            findings.len()
+            report.tried.len()
         ))),
     }
 }

@@ -16,8 +16,22 @@ pub(super) struct Found {
     pub(super) detail: String,
 }
 
+/// Rows that have no probe.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct LeftOut {
+    pub(super) why: String,
+    pub(super) rows: Vec<String>,
+}
+
+/// What it tried, and what it did not.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Report {
+    pub(super) tried: Vec<Found>,
+    pub(super) not_tried: Vec<LeftOut>,
+}
+
 /// Runs it where the program lies in the sandbox.
-pub(super) async fn run<E: Engine>(trial: &Trial<'_, E>, program: &str) -> Result<Vec<Found>, Error> {
+pub(super) async fn run<E: Engine>(trial: &Trial<'_, E>, program: &str) -> Result<Report, Error> {
     let (text, _) = trial
         .output(&[program, "selftest", "--json"])
         .await

@@ -207,7 +207,7 @@ async fn ways_out(trial: &Trial<'_, Kubernetes>) -> Vec<Seen> {
         selftest::run(trial, "/assay-proxy").await
     };
     let found = match tried.await {
-        Ok(found) => found,
+        Ok(report) => report.tried,
         Err(error) => return vec![seen("ways out", Verdict::Untried, error.to_string())],
     };
     let some = |what, rows: &[&str]| {
@@ -239,7 +239,7 @@ fn judged(what: &'static str, found: &[&Found]) -> Seen {
     seen(
         what,
         Verdict::Ok,
-        format!("{closed} of {} tried, all closed", found.len()),
+        format!("{closed} of {} probes found them closed, none open", found.len()),
     )
 }
 
