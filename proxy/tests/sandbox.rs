@@ -39,17 +39,9 @@ use serde_json::{Value, json};
 
 use crate::{
     model::Script,
+    ways_out::bodies::chat,
     world::{MODEL_HOST, World, eventually},
 };
-
-/// A request for the small model, with more fields.
-fn chat(fields: &Value) -> Value {
-    let mut body = json!({"model": "test/small", "messages": [{"role": "user", "content": "hi"}]});
-    if let (Some(body), Some(fields)) = (body.as_object_mut(), fields.as_object()) {
-        body.extend(fields.clone());
-    }
-    body
-}
 
 #[tokio::test]
 async fn an_allowed_call_is_forwarded_with_our_credential_and_a_clamped_body() {

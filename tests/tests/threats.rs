@@ -16,6 +16,8 @@ mod c_names;
 mod d_http;
 #[path = "threats/e_json.rs"]
 mod e_json;
+#[path = "threats/f_models.rs"]
+mod f_models;
 #[path = "threats/h_money.rs"]
 mod h_money;
 #[path = "threats/i_secrets.rs"]

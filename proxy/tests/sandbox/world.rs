@@ -25,7 +25,6 @@ use assay_core::{
     id::Fence,
     money::PicoUsd,
     phase::EgressPhase,
-    upstream::Dialect,
 };
 use assay_proxy::{
     listen::{Addresses, Bound},
@@ -46,28 +45,10 @@ use tokio::{
 
 pub(crate) use self::connection::{Connection, dial, tls};
 use crate::model::{Model, Script};
+pub(crate) use crate::ways_out::bodies::{ANTHROPIC_HOST, MODEL_HOST, OPENAI_HOST, every_service};
 
-/// The model service's name.
-pub(crate) const MODEL_HOST: &str = "models.example.com";
-/// The host that speaks like OpenAI, with [`every_service`].
-pub(crate) const OPENAI_HOST: &str = "openai.example.com";
-/// The host that speaks like Anthropic, with [`every_service`].
-pub(crate) const ANTHROPIC_HOST: &str = "anthropic.example.com";
 /// An ordinary host, allowed in setup.
 pub(crate) const OTHER_HOST: &str = "pypi.example.com";
-
-/// Adds a service of each other dialect, at the same address.
-pub(crate) fn every_service(assignment: &mut ProxyAssignment) {
-    for (host, dialect) in [
-        (OPENAI_HOST, Dialect::OpenAi),
-        (ANTHROPIC_HOST, Dialect::Anthropic),
-    ] {
-        let mut upstream = assignment.upstreams[0].clone();
-        (upstream.host, upstream.dialect) = (host.parse().unwrap(), dialect);
-        "/v1".clone_into(&mut upstream.base_path);
-        assignment.upstreams.push(upstream);
-    }
-}
 
 /// Waits until a condition holds.
 pub(crate) async fn eventually(mut holds: impl AsyncFnMut() -> bool) {

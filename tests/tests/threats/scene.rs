@@ -20,6 +20,7 @@ pub(crate) const NO_RUNNER: Walls = Walls {
 /// A stage that tests use one after the other.
 pub(crate) struct Shared {
     walls: Walls,
+    change: fn(&mut ProxyAssignment),
     stage: Mutex<Option<Stage>>,
 }
 
@@ -43,8 +44,14 @@ impl std::ops::Deref for OnStage {
 
 impl Shared {
     const fn new(walls: Walls) -> Self {
+        Self::with(walls, |_| {})
+    }
+
+    /// With a changed assignment of the proxy.
+    pub(crate) const fn with(walls: Walls, change: fn(&mut ProxyAssignment)) -> Self {
         Self {
             walls,
+            change,
             stage: Mutex::new(None),
         }
     }
@@ -56,7 +63,7 @@ impl Shared {
         }
         let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         if stage.is_none() {
-            *stage = Some(start(self.walls, |_| {}));
+            *stage = Some(start(self.walls, self.change));
         }
         Some(OnStage(stage))
     }

@@ -2,8 +2,10 @@
 
 use serde_json::json;
 
-use super::{CHAT, MESSAGES, RESPONSES, each, message, part, paths, reads, refused, response};
-use crate::{chat, world::MODEL_HOST};
+use super::{
+    bodies::{CHAT, MESSAGES, MODEL_HOST, RESPONSES, chat, each, message, part, paths, reads, response},
+    refused,
+};
 
 #[tokio::test]
 async fn f10_urls_that_the_service_would_fetch() {

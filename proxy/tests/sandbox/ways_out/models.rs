@@ -2,10 +2,12 @@
 
 use serde_json::json;
 
-use super::{MESSAGES, each, everywhere, message, named, part, paths, refused, tools};
-use crate::{
-    chat,
-    world::{ANTHROPIC_HOST, MODEL_HOST, OPENAI_HOST},
+use super::{
+    bodies::{
+        ANTHROPIC_HOST, MESSAGES, MODEL_HOST, OPENAI_HOST, chat, each, everywhere, message, named, part,
+        paths, tools,
+    },
+    refused,
 };
 
 #[tokio::test]

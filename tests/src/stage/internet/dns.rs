@@ -104,7 +104,7 @@ fn addresses(name: &str, turns: &AtomicUsize) -> Vec<IpAddr> {
     match name {
         "allowed.example" | "other.example" => vec![ALLOWED.into(), ALLOWED_V6.into()],
         "packages.example" => vec![PACKAGES.into()],
-        "models.example.com" => vec![MODEL.into()],
+        "models.example.com" | "openai.example.com" | "anthropic.example.com" => vec![MODEL.into()],
         "broken.example.com" => vec![IMPOSTOR.into()],
         "metadata.example" => vec![METADATA.into()],
         "private.example" => vec![PRIVATE.into()],

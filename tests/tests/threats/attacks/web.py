@@ -62,11 +62,12 @@ def raw(where, text):
         stopped(str(error))
 
 
-def call(body=BODY, headers="content-type: application/json\r\n", path=CHAT, method="POST", host=MODELS, key=BEARER, encode=True):
-    """One request to the model service; the status and the code of a refusal."""
+def call(body=BODY, headers="content-type: application/json\r\n", path=CHAT, method="POST", host=MODELS, key=BEARER, encode=True,
+         to=MODELS, made=None):
+    """One request to a model service; the status and the code of a refusal."""
     data = body.encode() if encode else body
     head = f"{method} {path} HTTP/1.1\r\nhost: {host}\r\n{key}{headers}content-length: {len(data)}\r\n\r\n"
-    with opened(MODELS) as stream:
+    with opened(to, made=made) as stream:
         stream.settimeout(10)
         stream.sendall(head.encode() + data)
         return told(answer(stream))
@@ -83,7 +84,8 @@ def told(said):
 
 
 def table(path):
-    """Calls out of a file: JSON lines of {name, body?, headers?, path?, method?, bytes?}."""
+    """Calls out of a file: JSON lines of {name, body?, headers?, path?, method?, host?, to?, hex?}."""
+    made = context()
     with open(path) as file:
         for line in file:
             case = json.loads(line)
@@ -91,7 +93,7 @@ def table(path):
             if "hex" in case:
                 case["body"], case["encode"] = bytes.fromhex(case.pop("hex")), False
             try:
-                status, code = call(**case)
+                status, code = call(**case, made=made)
                 (through if status == "200" else stopped)(f"{name} {status} {code}")
             except OSError as error:
                 stopped(f"{name} 000 {error}")
