@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 pub use self::{
     attack::Outcome,
-    control::{proxy_client, runner_client},
+    control::{Kept, proxy_client, runner_client},
 };
 use super::{Internet, Place, address::RESOLVER, namespace};
 use crate::folder::Passing;

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use assay_core::audit::End;
-use assay_tests::stage::{Stage, Walls};
+use assay_core::{audit::End, control::proxy::Health, egress::PROXY_UID};
+use assay_tests::stage::{Stage, Walls, sandbox::Kept};
 
-use crate::scene::{ALLOWED, EVIL, OPEN, attack, fresh, through};
+use crate::scene::{ALLOWED, EVIL, NO_RUNNER, OPEN, attack, fresh, through};
 
 /// Resident memory of the proxy, KiB.
 fn resident(stage: &Stage) -> u64 {
@@ -26,15 +26,30 @@ fn j1_twenty_thousand_connections_take_neither_memory_nor_the_place_of_others() 
     );
     assert!(open.text.contains("kept 5000 refused 0"), "{}", open.text);
     let before = resident(&stage);
-    for (address, port) in [
-        ("11.1.0.1", "443"),
-        ("127.0.0.1", "15088"),
-        ("127.0.0.1", "15090"),
-        ("11.66.0.1", "8443"),
-    ] {
-        let flood = attack(&stage, "flood.connections", &[address, port, "5000"]);
-        assert!(!flood.text.contains("refused 0"), "{}", flood.text);
+    let targets = [
+        "11.1.0.1 443",
+        "127.0.0.1 15088",
+        "127.0.0.1 15090",
+        "11.66.0.1 8443",
+    ];
+    let floods = [["allowed.example", "5000"].as_slice(), &targets].concat();
+    // The control plane asks meanwhile too.
+    let (flood, answers) = std::thread::scope(|scope| {
+        let flood = scope.spawn(|| attack(&stage, "flood.at_once", &floods));
+        let mut answers = 0;
+        while !flood.is_finished() {
+            answers += usize::from(stage.proxy_answer().is_ok_and(|health| health.serving));
+        }
+        (flood.join().unwrap(), answers)
+    });
+    for target in targets {
+        let line = flood.text.lines().find(|line| line.starts_with(target));
+        let line = line.unwrap_or_else(|| panic!("no flood of {target}: {}", flood.text));
+        assert!(!line.ends_with("refused 0"), "{line}");
     }
+    assert!(through(&flood), "who is connected is served: {}", flood.text);
+    assert!(!flood.text.contains("pages 0 meanwhile"), "{}", flood.text);
+    println!("{answers} answers to the control plane meanwhile");
     assert!(stage.proxy_answer().unwrap().serving);
     assert!(
         through(&attack(&stage, "tls.fetch", &["allowed.example"])),
@@ -42,6 +57,56 @@ fn j1_twenty_thousand_connections_take_neither_memory_nor_the_place_of_others() 
     );
     let after = resident(&stage);
     assert!(after < before + 64 * 1024, "from {before} to {after} KiB");
+}
+
+/// Descriptors that the proxy may open beyond those that it has.
+const FEW_FILES: usize = 20;
+
+#[test]
+fn j1_a_proxy_without_descriptors_says_so_and_goes_on() {
+    // Without a runner, which would end the workload as soon as the proxy does not answer it.
+    let Some(stage) = fresh(NO_RUNNER, |_| {}) else {
+        return;
+    };
+    let pid = stage.proxy_pid().unwrap();
+    let mut kept = stage.keep_connection().unwrap();
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() + FEW_FILES;
+    assert!(
+        !deaf_in_flood(&stage, &mut kept),
+        "so few connections are nothing to it"
+    );
+    // Its own user may lower it, whatever rights this machine's root has.
+    let limit = format!(
+        "setpriv --reuid {PROXY_UID} --regid {PROXY_UID} --clear-groups prlimit --pid {pid} --nofile={files}:{files}"
+    );
+    stage.operator(&limit).unwrap();
+    assert!(deaf_in_flood(&stage, &mut kept), "{}", stage.log("proxy"));
+    assert!(stage.log("proxy").contains("Too many open files"));
+    assert!(
+        through(&attack(&stage, "tls.fetch", &["allowed.example"])),
+        "it takes connections again"
+    );
+    let health = stage.health_by(&mut kept).unwrap();
+    assert!(health.serving && !is_deaf(&health), "{health:?}");
+    assert_eq!(stage.proxy_pid().unwrap(), pid, "the same process still runs");
+}
+
+/// Does the proxy say that it takes nobody, while more connect than it has descriptors for?
+fn deaf_in_flood(stage: &Stage, kept: &mut Kept) -> bool {
+    let count = (2 * FEW_FILES).to_string();
+    std::thread::scope(|scope| {
+        let flood = scope.spawn(|| attack(stage, "flood.until_one_ends", &["11.1.0.1", "443", &count]));
+        let mut told = false;
+        while !flood.is_finished() {
+            told |= is_deaf(&stage.health_by(kept).unwrap());
+        }
+        assert!(flood.join().unwrap().text.contains("ended"));
+        told
+    })
+}
+
+fn is_deaf(health: &Health) -> bool {
+    health.faults.iter().any(|fault| fault == "listener_failing")
 }
 
 /// Rounds of [`churn`] before memory is looked at, and in each stretch afterwards.

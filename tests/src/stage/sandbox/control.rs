@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
+use anyhow::Context as _;
 use assay_core::{
     audit::{Chain, Verdict},
     control::{
@@ -14,13 +15,23 @@ use assay_core::{
     wire::channel::Record,
 };
 use assay_runtime::control::{ProxyClient, RunnerClient};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 use super::{FENCE, SEED, Stage, sandbox_id};
 use crate::stage::{
     address::{MODEL_SERVICE, RESOLVER, SANDBOX},
     internet::web,
 };
+
+/// A connection that was there before; none once it has failed.
+#[derive(Debug)]
+pub struct Kept(Option<http1::SendRequest<Empty<Bytes>>>);
 
 impl Stage {
     /// What the proxy of the stage is told.
@@ -153,6 +164,31 @@ impl Stage {
     pub fn proxy_answer(&self) -> anyhow::Result<Health> {
         let asked = async { tokio::time::timeout(Duration::from_secs(1), proxy_client().health()).await };
         Ok(self.internet.place.run(asked)??)
+    }
+
+    /// A connection to the proxy's control port that stays.
+    pub fn keep_connection(&self) -> anyhow::Result<Kept> {
+        self.internet.place.run(async {
+            let stream = TcpStream::connect(SocketAddr::new(SANDBOX.into(), port::PROXY)).await?;
+            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            tokio::spawn(async move { drop(connection.await) });
+            Ok(Kept(Some(sender)))
+        })
+    }
+
+    /// What the proxy answers by such a connection, when it takes no new ones.
+    pub fn health_by(&self, kept: &mut Kept) -> anyhow::Result<Health> {
+        let mut sender = kept.0.take().context("the connection has ended")?;
+        let (sender, health) = self.internet.place.run(async move {
+            let request = Request::get("/healthz")
+                .header("host", "proxy")
+                .body(Empty::new())?;
+            let answer = sender.send_request(request).await?.into_body().collect().await?;
+            let health = serde_json::from_slice(&answer.to_bytes())?;
+            anyhow::Ok((sender, health))
+        })?;
+        kept.0 = Some(sender);
+        Ok(health)
     }
 
     /// Waits until the proxy has found out by itself that it must serve nobody.

@@ -3,6 +3,7 @@ import collections
 import resource
 import select
 import socket
+import threading
 import time
 
 import tls
@@ -10,28 +11,82 @@ import web
 from say import connect, look_up, stopped, through
 
 
-def connections(address, port, count):
-    """Opens many at once and keeps them; then one honest client must still be served."""
+def all_files():
+    """As many descriptors as there may be."""
     resource.setrlimit(resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE)[::-1][:1] * 2)
+
+
+def begun(address, port):
+    """A connection that nothing is said on, and that is not waited for."""
+    made = socket.socket()
+    made.setblocking(False)
+    made.connect_ex((address, int(port)))
+    return made
+
+
+def ended(streams, milliseconds):
+    """Those that the other side has ended."""
+    poll = select.poll()
+    for one in streams:
+        poll.register(one, select.POLLIN | select.POLLHUP | select.POLLERR)
+    found = {fd for fd, _ in poll.poll(milliseconds)}
+    return [one for one in streams if one.fileno() in found]
+
+
+def opened(address, port, count):
+    """Opens many at once; those that are kept, and how many were refused. What was reset makes room."""
     kept, refused = [], 0
-    for _ in range(int(count)):
-        s = socket.socket()
-        s.setblocking(False)
-        s.connect_ex((address, int(port)))
-        kept.append(s)
-        if len(kept) % 500 == 0:
-            # What was reset makes room.
-            poll = select.poll()
-            for one in kept:
-                poll.register(one, select.POLLIN | select.POLLHUP | select.POLLERR)
-            ended = {fd for fd, _ in poll.poll(20)}
-            refused += len(ended)
-            for one in [one for one in kept if one.fileno() in ended]:
+    for number in range(1, int(count) + 1):
+        kept.append(begun(address, port))
+        if number % 500 == 0:
+            for one in ended(kept, 20):
                 one.close()
+                refused += 1
             kept = [one for one in kept if one.fileno() != -1]
+    return kept, refused
+
+
+def connections(address, port, count):
+    """Opens many at once and keeps them."""
+    all_files()
+    kept, refused = opened(address, port, count)
     print("kept", len(kept), "refused", refused)
     for one in kept:
         one.close()
+
+
+def at_once(name, count, *targets):
+    """Floods every target at the same time and holds what it gets. Somebody who is connected asks for pages meanwhile."""
+    all_files()
+    floods, pages, slowest = {}, {"meanwhile": 0, "held": 0}, 0.0
+
+    def flood(target):
+        address, port = target.split(" ")
+        kept, refused = opened(address, port, count)
+        print(f"{target} kept {len(kept)} refused {refused}")
+        floods[target] = kept
+
+    with tls.opened(name) as honest:
+        started = [threading.Thread(target=flood, args=[target]) for target in targets]
+        for thread in started:
+            thread.start()
+        while pages["held"] < 50:
+            when = "meanwhile" if any(thread.is_alive() for thread in started) else "held"
+            start = time.monotonic()
+            if b" 200" not in tls.get(honest, name)[:20]:
+                return stopped(f"not served: {pages}")
+            slowest = max(slowest, time.monotonic() - start)
+            pages[when] += 1
+    through(f"pages {pages['meanwhile']} meanwhile, {pages['held']} held, slowest {slowest * 1000:.0f} ms")
+    for kept in floods.values():
+        for one in kept:
+            one.close()
+
+
+def until_one_ends(address, port, count):
+    """Opens so many, and keeps them until the first is ended by the other side."""
+    kept = [begun(address, port) for _ in range(int(count))]
+    stopped("ended") if ended(kept, 20_000) else through("all kept")
 
 
 def denials(address, count):
