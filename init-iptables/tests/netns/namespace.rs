@@ -6,6 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::AsRawFd as _,
     process::{Command, Output},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -15,7 +16,8 @@ use nix::{
 };
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_assay-init-iptables");
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+/// How long something that must happen may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long something that must not happen is given to happen.
 pub(crate) const SILENCE: Duration = Duration::from_millis(300);
 
@@ -149,13 +151,15 @@ pub(crate) fn talk(mut client: TcpStream, listener: &TcpListener) {
     assert_eq!(&heard, b"ping");
 }
 
-/// Runs the program with a configuration.
+/// Runs the program with a configuration, in a file of this call's own: tests run beside each other.
 pub(crate) fn init(backend: &str) -> Output {
-    let folder = std::env::temp_dir().join(format!("assay-init-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join(format!("{backend}.json"));
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let number = CALLS.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("assay-init-{}-{number}.json", std::process::id()));
     std::fs::write(&path, format!(r#"{{"hold":false,"backend":"{backend}"}}"#)).unwrap();
-    Command::new(BINARY).arg("--config").arg(path).output().unwrap()
+    let output = Command::new(BINARY).arg("--config").arg(&path).output().unwrap();
+    std::fs::remove_file(path).unwrap();
+    output
 }
 
 pub(crate) fn run(arguments: &[&str]) -> Output {
