@@ -93,19 +93,25 @@ async fn live(runner: &Arc<Runner>, config: &ServiceConfig, told: &Arc<Told>) ->
     let refusal = tokio::spawn(word(child.status));
     let outputs = [child.stdout, child.stderr].map(|from| tokio::spawn(pump(from, Arc::clone(told))));
     told.set(ServiceState::Started);
-    let exit = tokio::select! {
+    let end = tokio::select! {
         biased;
-        exit = &mut exit => exit.ok(),
-        failure = check::watch(runner, config, told) => {
-            runner.kill_everything(Outcome::Killed, None).await;
-            return Some(ServiceState::Failed { reason: with_tail(&failure, told) });
-        }
+        exit = &mut exit => Ok(exit.ok()),
+        failure = check::watch(runner, config, told) => Err(failure),
     };
     // As in any container: what it left behind ends with it.
     runner.kill_everything(Outcome::Killed, None).await;
+    // What it printed has left it, and may not have been read yet.
     for output in outputs {
         drop(timeout(LAST_WORDS, output).await);
     }
+    let exit = match end {
+        Ok(exit) => exit,
+        Err(failure) => {
+            return Some(ServiceState::Failed {
+                reason: with_tail(&failure, told),
+            });
+        }
+    };
     if matches!(runner.readiness(), Readiness::ProxyLost(_)) {
         return None;
     }

@@ -91,4 +91,5 @@ async fn listen(mut from: pipe::Receiver) -> String {
     String::from_utf8_lossy(&first).into_owned()
 }
 
-const PIPES: Duration = Duration::from_millis(200);
+/// How long the last words of a try may take. Only somebody who left the try's group can hold a pipe for longer.
+const PIPES: Duration = Duration::from_secs(1);

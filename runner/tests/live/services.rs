@@ -87,7 +87,7 @@ fn check(script: &str) -> ServiceCheck {
     ServiceCheck {
         argv: words(&["/bin/sh", "-c", script]),
         interval_ms: 20,
-        timeout_ms: 2_000,
+        timeout_ms: 60_000,
         retries: 3,
         start_period_ms: 0,
         start_interval_ms: 20,
@@ -141,7 +141,7 @@ async fn no_work_is_taken_before_a_service_is_healthy() {
         "echo up and running; echo too >&2; exec sleep 100",
         |config| {
             config.healthcheck = Some(ServiceCheck {
-                retries: 1_000,
+                retries: 100_000,
                 ..check("test -e $DIR/healthy")
             });
         },
@@ -200,9 +200,15 @@ async fn a_service_that_never_gets_healthy_is_told_with_its_last_try() {
         return;
     }
     let [place, slow] = ["db", "slow"].map(place);
-    let service = start(&place, "echo still loading; exec sleep 100", |config| {
-        config.healthcheck = Some(check("echo no answer; exit 4"));
-    });
+    // Nobody says that a service prints before it is looked at.
+    let said = "until [ -e $DIR/said ]; do sleep 0.01; done; echo no answer; exit 4";
+    let service = start(
+        &place,
+        "echo still loading; touch $DIR/said; exec sleep 100",
+        |config| {
+            config.healthcheck = Some(check(said));
+        },
+    );
     let _slow = start(&slow, "exec sleep 100", |config| {
         config.healthcheck = Some(ServiceCheck {
             timeout_ms: 50,
@@ -236,7 +242,10 @@ async fn a_service_that_ends_is_told_with_its_last_words() {
     let places = ["ends", "missing", "done"].map(place);
     let _services = [
         start(&places[0], "echo out of luck >&2; exit 3", |config| {
-            config.healthcheck = Some(check("false"));
+            config.healthcheck = Some(ServiceCheck {
+                retries: 100_000,
+                ..check("false")
+            });
         }),
         start(&places[1], "", |config| {
             config.argv = words(&["/no/such/program"]);

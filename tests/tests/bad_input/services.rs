@@ -50,8 +50,8 @@ pub async fn of_a_separate_verifier(home: &Installation) {
 
 pub async fn that_never_get_healthy(home: &Installation) {
     let files = with(
-        "db:\n    image: debian:bookworm-slim\n    command: [sh, -c, 'echo opening the book; exec sleep 1000']\n    \
-         healthcheck: {test: 'echo the book is shut; exit 1', interval: 100ms, retries: 2}",
+        "db:\n    image: debian:bookworm-slim\n    command: [sh, -c, 'echo opening the book; touch /opened; exec sleep 1000']\n    \
+         healthcheck: {test: 'until [ -e /opened ]; do sleep 0.1; done; echo the book is shut; exit 1', interval: 100ms, retries: 2}",
     );
     let ended = home.run(&files, None).await.unwrap();
     let words = [
@@ -81,7 +81,7 @@ pub async fn that_end_under_the_agent(home: &Installation) {
         .with(
             "solution/solve.sh",
             "#!/bin/sh\necho 42 > answer.txt\npython3 - <<'END'\nimport socket, time\n\
-             for _ in range(100):\n    try: c = socket.create_connection(('once', 8000)); break\n    \
+             for _ in range(1000):\n    try: c = socket.create_connection(('once', 8000)); break\n    \
              except OSError: time.sleep(0.1)\nc.recv(1)\nEND\n",
         );
     let ended = home.run(&files, None).await.unwrap();
