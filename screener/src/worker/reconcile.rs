@@ -41,10 +41,10 @@ async fn once<E: Engine>(site: &Site<E>, worker: WorkerId, held: &Held) -> Resul
             continue;
         }
         tracing::info!(attempt.id = %one.attempt, "removing a sandbox that nobody needs");
-        site.engine
-            .destroy(&one.name)
-            .await
-            .map_err(|error| error.to_string())?;
+        // One that cannot be removed is no reason to keep the others.
+        if let Err(error) = site.engine.destroy(&one.name).await {
+            tracing::warn!(attempt.id = %one.attempt, %error, "a sandbox that nobody needs stays for now");
+        }
     }
     Ok(())
 }

@@ -14,8 +14,8 @@ use assay_core::{
     limits::LimitSettings,
     problem::Problem,
     wire::worker::{
-        Accounts, Archive, ArtifactUpload, Assignment, Beaten, Claimed, Handoff, OrphanVerdicts, PostEvents,
-        Progress, PutArtifact, Registered, Report,
+        Accounts, Archive, ArtifactUpload, Assignment, Beaten, Claimed, Handoff, OrphanVerdicts, Orphans,
+        PostEvents, Progress, PutArtifact, Registered, Report,
     },
 };
 use bytes::Bytes;
@@ -50,6 +50,7 @@ struct State {
     events: Vec<String>,
     progress: Progress,
     reports: Vec<Report>,
+    closed: Vec<AttemptId>,
 }
 
 impl Platform {
@@ -228,7 +229,7 @@ impl Platform {
             ["workers"] => json(&Registered {
                 worker: WorkerId(Uuid::from_u128(1)),
                 installation: "screener-test".to_owned(),
-                lease_ms: 3_000,
+                lease_ms: 60_000,
                 beat_ms: 200,
                 limits: LimitSettings::default(),
             }),
@@ -248,7 +249,15 @@ impl Platform {
                 });
                 empty()
             }
-            ["workers", _, "orphans"] => json(&OrphanVerdicts::default()),
+            // What a worker could not remove at once it finds again.
+            ["workers", _, "orphans"] => {
+                let found: Orphans = read(&body);
+                let closed = self.with(|state| state.closed.clone());
+                let delete = found.attempts.into_iter().filter(|one| closed.contains(one));
+                json(&OrphanVerdicts {
+                    delete: delete.collect(),
+                })
+            }
             ["attempts", _, "events"] => self.events(read(&body)),
             ["attempts", _, "output"] => self.chunk(parts.uri.query().unwrap_or_default(), &body),
             ["attempts", _, "accounts"] => json(&Accounts::default()),
@@ -258,8 +267,11 @@ impl Platform {
                     url: format!("{}/objects/{}", self.url(), artifact.name),
                 })
             }
-            ["attempts", _, "report"] => {
-                self.with(|state| state.reports.push(read(&body)));
+            ["attempts", attempt, "report"] => {
+                self.with(|state| {
+                    state.closed.push(attempt.parse().unwrap());
+                    state.reports.push(read(&body));
+                });
                 empty()
             }
             _ => status(StatusCode::NOT_FOUND),
@@ -340,4 +352,4 @@ fn status(status: StatusCode) -> Response<Full<Bytes>> {
     response
 }
 
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(5);

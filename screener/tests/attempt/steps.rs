@@ -135,7 +135,7 @@ async fn what_an_agent_started_lives_until_the_last_step_though_verifiers_are_el
             "test -s /app/state && echo 1 > /logs/verifier/reward.txt\n",
         );
     }
-    files.insert("task.toml", &format!("{toml}[steps.agent]\ntimeout_sec = 20\n"));
+    files.insert("task.toml", &format!("{toml}[steps.agent]\ntimeout_sec = 120\n"));
     let report = world.run(world.assignment(Contract::Oracle, &files)).await;
     assert_eq!(
         (report.cause, report.score),

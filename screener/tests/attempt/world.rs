@@ -90,11 +90,14 @@ impl World {
 
     pub(crate) fn start_worker(&mut self) {
         let stop = CancellationToken::new();
-        let config = Config::new(
-            self.platform.url(),
-            Secret::new("key"),
-            self.folder.path().to_owned(),
-        );
+        let config = Config {
+            reconcile_every: Duration::from_secs(1),
+            ..Config::new(
+                self.platform.url(),
+                Secret::new("key"),
+                self.folder.path().to_owned(),
+            )
+        };
         let settings = self.settings.clone();
         let connect = |_: String| async move { Containers::connect(&settings).await };
         let run = assay_screener::run(config, stop.clone(), connect);
@@ -162,7 +165,7 @@ impl World {
 
     /// The sandboxes of this test, once those that are being removed are gone.
     pub(crate) async fn sandboxes(&self) -> Vec<SandboxRef> {
-        let end = std::time::Instant::now() + Duration::from_secs(10);
+        let end = std::time::Instant::now() + Duration::from_secs(120);
         loop {
             let listed = self.engine.list().await.unwrap();
             let mut names: Vec<_> = listed.into_iter().map(|one| one.name).collect();
