@@ -105,7 +105,7 @@ if ! engine_answers; then
     dockerd --bridge assay-demo0 --host "unix://$cache/demo-docker.sock" --data-root "$cache/demo-docker" --exec-root "$work/docker-exec" \
       --pidfile "$work/docker.pid" >"$work/dockerd.log" 2>&1 &
     started+=($!)
-    for _ in $(seq 100); do engine_answers && break; sleep 0.2; done
+    for _ in $(seq 600); do { engine_answers || ! kill -0 $! 2>/dev/null; } && break; sleep 0.2; done
   fi
   if [ -z "$engine" ] && locked_engine; then
     say "Docker is there, but $(id -un) may not use it: join the group docker and log in again, or run this as root"
@@ -147,7 +147,7 @@ else
   "$target/debug/assay-scripted-model" --listen "$listen" ${advertise[@]+"${advertise[@]}"} --script demo/script.toml \
     --upstreams "$work/upstreams.toml" >"$work/model.log" 2>&1 &
   started+=($!)
-  for _ in $(seq 50); do [ -s "$work/upstreams.toml" ] && break; sleep 0.1; done
+  for _ in $(seq 1200); do { [ -s "$work/upstreams.toml" ] || ! kill -0 $! 2>/dev/null; } && break; sleep 0.1; done
   [ -s "$work/upstreams.toml" ] || { cat "$work/model.log" >&2; exit 70; }
   say "$(cat "$work/model.log") (no model answers: the words are in demo/script.toml)"
 fi

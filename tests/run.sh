@@ -55,4 +55,17 @@ fi
 RUSTFLAGS="--cfg loom" cargo test -p assay-core --test loom --target-dir "$target/loom" 2>&1 | tee -a "$log"
 [ "${PIPESTATUS[0]}" = 0 ] || status=1
 
+# A suite takes away what it made; what it did not is named. Told as a test is, so that it counts as one.
+if_nothing_is_left() { # name
+  local things
+  if things=$(tests/engines/"$1".sh left "$work/$1"); then
+    echo "test result: ok. 1 passed; 0 failed: nothing is left in $1"
+  else
+    printf 'test result: FAILED. 0 passed; 1 failed: the suites left in %s\n%s\n' "$1" "$things"
+  fi
+}
+for engine in docker podman; do
+  [ ! -d "$work/$engine" ] || if_nothing_is_left $engine 2>&1 | tee -a "$log"
+done
+
 tests/tally.sh "$log" "$status"

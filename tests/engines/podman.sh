@@ -2,12 +2,14 @@
 # Podman's API service under one folder, with its own storage.
 #
 # usage: podman.sh start FOLDER     prints the socket's path when the service answers
-#        podman.sh stop FOLDER      stops that service, and no other
+#        podman.sh left FOLDER      names what suites left there, one a line; fails where there is anything
+#        podman.sh stop FOLDER      stops that service and what is left in its containers, and no other
 #        podman.sh run FOLDER …     podman on the same storage, e.g. `base-images.sh podman.sh run FOLDER`
 set -eu
 
 folder=$(realpath -m "${2:?folder}")
 socket=$folder/podman.sock
+. "$(dirname "$0")/lib.sh"
 
 say() { echo "podman.sh: $*" >&2; }
 
@@ -29,7 +31,7 @@ ours() {
         --tmpdir "$folder/tmp" "$@"
 }
 
-answers() { curl -fsS --max-time 2 --unix-socket "$socket" http://d/_ping >/dev/null 2>&1; }
+answers() { curl -fsS --max-time 10 --unix-socket "$socket" http://d/_ping >/dev/null 2>&1; }
 
 start() {
     command -v podman >/dev/null || { say "podman is missing: apt-get install podman"; exit 69; }
@@ -38,31 +40,45 @@ start() {
         rm -f "$socket"
         CONTAINERS_CONF=$folder/containers.conf setsid podman --root "$folder/root" --runroot "$folder/run" \
             --tmpdir "$folder/tmp" system service --time 0 "unix://$socket" >"$folder/podman.log" 2>&1 </dev/null &
-        echo $! >"$folder/podman.pid"
-        tries=0
-        until answers; do
-            tries=$((tries + 1))
-            [ $tries -lt 300 ] || { tail -20 "$folder/podman.log" >&2; say "no answer in 30 s"; exit 70; }
-            sleep 0.1
-        done
+        pid=$!
+        echo $pid >"$folder/podman.pid"
+        until_it_answers "$pid" "$folder/podman.log"
     fi
     echo "$socket"
+}
+
+# Its monitors outlive the service, and what they watch outlives them.
+monitors() { pgrep -f "conmon .*$folder/root" || true; }
+
+left() {
+    things=$(
+        listed ps --all --format 'container {{.Names}} {{.Status}}'
+        listed volume ls --format 'volume {{.Name}}'
+        listed network ls --format 'network {{.Name}}' | grep -vx 'network podman' || true
+        for pid in $(inside) $(monitors); do name_process "$pid"; done
+    )
+    tell "$things"
 }
 
 stop() {
     [ -f "$folder/podman.pid" ] || return 0
     ours rm --all --force --time 0 >/dev/null 2>&1 || say "containers were left under $folder"
-    kill "$(cat "$folder/podman.pid")" 2>/dev/null || true
+    end "$(cat "$folder/podman.pid")"
+    # shellcheck disable=SC2046 # lists of process ids
+    end $(monitors)
+    # shellcheck disable=SC2046
+    end $(inside)
     # Podman keeps its storage mounted, and a folder with mounts cannot be removed.
-    umount --recursive "$folder/root/overlay" 2>/dev/null || true
+    unmount
 }
 
 case ${1:-} in
 start) start ;;
+left) left ;;
 stop) stop ;;
 run)
     shift 2
     ours "$@"
     ;;
-*) say "usage: podman.sh start|stop|run FOLDER"; exit 64 ;;
+*) say "usage: podman.sh start|left|stop|run FOLDER"; exit 64 ;;
 esac
