@@ -32,6 +32,8 @@ pub enum Fault {
     Silence,
     /// A stream that begins and never ends; asked for its bill, the service says nothing at all.
     LateBill,
+    /// A stream that stops in its middle until the test says so, see [`super::Model::go_on`].
+    Held,
     /// An answer of that many tokens, for budgets: `ASSAY-TOKENS: 500`.
     Long(u64),
 }
@@ -63,6 +65,7 @@ impl Fault {
             ("ASSAY-FAULT-CUT-STREAM", Self::CutStream),
             ("ASSAY-FAULT-SILENCE", Self::Silence),
             ("ASSAY-FAULT-LATE-BILL", Self::LateBill),
+            ("ASSAY-FAULT-HELD", Self::Held),
         ];
         if let Some((_, fault)) = words.into_iter().find(|(word, _)| message.contains(word)) {
             return Some(fault);

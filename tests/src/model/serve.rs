@@ -15,7 +15,10 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
@@ -60,6 +63,8 @@ pub struct Model {
 struct Shared {
     settings: Settings,
     desk: Desk,
+    /// Closed once held streams may go on.
+    gate: Semaphore,
 }
 
 type Body = BoxBody<Bytes, std::io::Error>;
@@ -106,6 +111,7 @@ impl Model {
         let shared = Arc::new(Shared {
             settings,
             desk: Desk::default(),
+            gate: Semaphore::new(0),
         });
         let server = tokio::spawn(accept(
             listener,
@@ -133,6 +139,11 @@ impl Model {
     /// How many answers it tells nobody the bills of.
     pub fn unbilled(&self) -> usize {
         self.shared.desk.quiet()
+    }
+
+    /// Lets held streams go on to their ends.
+    pub fn go_on(&self) {
+        self.shared.gate.close();
     }
 
     /// Waits for ever.
@@ -179,7 +190,7 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared
         .unwrap_or_default();
 }
 
-async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+async fn handle(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     if request.method() == Method::GET && path == "/bill" {
         return json_answer(StatusCode::OK, &json!(shared.desk.bill()));
@@ -218,7 +229,7 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     }
 }
 
-async fn complete(shared: &Shared, request: &answer::Request, form: Form) -> Response<Body> {
+async fn complete(shared: &Arc<Shared>, request: &answer::Request, form: Form) -> Response<Body> {
     let user = request.user.clone().unwrap_or_default();
     let fault = Fault::asked_for(&request.last_user_message());
     match fault {
@@ -242,7 +253,14 @@ async fn complete(shared: &Shared, request: &answer::Request, form: Form) -> Res
             shared.desk.fault(&user);
             return std::future::pending().await;
         }
-        Some(Fault::BilledError | Fault::HalfBody | Fault::CutStream | Fault::LateBill | Fault::Long(_))
+        Some(
+            Fault::BilledError
+            | Fault::HalfBody
+            | Fault::CutStream
+            | Fault::LateBill
+            | Fault::Held
+            | Fault::Long(_),
+        )
         | None => {}
     }
     let settings = &shared.settings;
@@ -261,7 +279,7 @@ async fn complete(shared: &Shared, request: &answer::Request, form: Form) -> Res
         if fault == Some(Fault::LateBill) {
             shared.desk.keep_quiet(&id);
         }
-        stream(settings.pace, events, fault)
+        stream(shared, events, fault)
     } else {
         let body = form.body(&answer, request, settings.dialect, &id);
         if fault == Some(Fault::HalfBody) {
@@ -303,14 +321,22 @@ async fn generation(shared: &Shared, query: &str) -> Response<Body> {
     json_answer(StatusCode::OK, &told)
 }
 
-fn stream(pace: Duration, mut events: Vec<Bytes>, fault: Option<Fault>) -> Response<Body> {
+fn stream(shared: &Arc<Shared>, mut events: Vec<Bytes>, fault: Option<Fault>) -> Response<Body> {
     let half = matches!(fault, Some(Fault::CutStream | Fault::LateBill));
     if half {
         events.truncate(events.len() / 2);
     }
-    let frames = futures_util::stream::iter(events).then(move |event| async move {
-        tokio::time::sleep(pace).await;
-        Ok(Frame::data(event))
+    let shared = Arc::clone(shared);
+    let frames = futures_util::stream::iter(events.into_iter().enumerate()).then(move |(number, event)| {
+        let shared = Arc::clone(&shared);
+        async move {
+            if fault == Some(Fault::Held) && number > 0 {
+                // An error is the word to go on.
+                drop(shared.gate.acquire().await);
+            }
+            tokio::time::sleep(shared.settings.pace).await;
+            Ok(Frame::data(event))
+        }
     });
     let end = futures_util::stream::iter(half.then_some(fault)).then(async |fault| {
         if fault == Some(Fault::LateBill) {

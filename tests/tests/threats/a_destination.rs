@@ -1,5 +1,7 @@
 //! Group A: finding the destination.
 
+use std::collections::BTreeSet;
+
 use assay_core::control::proxy::Decision;
 use assay_tests::stage::{Outcome, Transport, Walls};
 
@@ -24,13 +26,18 @@ fn hellos(name: &str, kinds: &[&str]) -> Option<(Outcome, Outcome)> {
     Some((both.open, both.guarded))
 }
 
-/// The number of connections that the allowed site got.
+/// The number of connections that the allowed site got. One that is asked for again, because nobody answered in time,
+/// comes from the same port.
 fn dialled(outcome: &Outcome) -> usize {
     let opens = |packet: &&assay_tests::stage::Packet| {
         let flags = packet.payload.get(13).copied().unwrap_or(0);
         packet.transport == Transport::Tcp && packet.to == ALLOWED && flags & 0x12 == 2
     };
-    outcome.seen.packets.iter().filter(opens).count()
+    let opened = outcome.seen.packets.iter().filter(opens);
+    opened
+        .map(|packet| (packet.from, packet.from_port))
+        .collect::<BTreeSet<_>>()
+        .len()
 }
 
 #[test]
@@ -46,7 +53,9 @@ fn a1_an_allowed_name_at_another_address_never_reaches_that_address() {
         "the allowed host itself must work"
     );
     let stage = GUARDED.take().unwrap();
-    let line = audited(&stage, |line| line.original.as_deref() == Some("11.66.0.1:443"));
+    let line = audited(&stage, |line| {
+        line.original.as_deref() == Some("11.66.0.1:443") && line.host.as_deref() == Some("allowed.example")
+    });
     assert_eq!(line.dialled.as_deref(), Some("11.1.0.1:443"));
     let ordinary = attack_as(&stage, Some("1000"), "tls.fetch", &arguments);
     assert!(!ordinary.seen.reached(EVIL) && ordinary.seen.visited(ALLOWED));
@@ -297,11 +306,10 @@ fn a16_what_goes_through_an_unopened_connection_goes_to_its_host_only() {
     assert!(both.open.seen.visited(ALLOWED));
     let Outcome { seen, .. } = both.guarded;
     assert!(seen.visited(ALLOWED) && !seen.reached(EVIL));
-    let line = audited(&GUARDED.take().unwrap(), |line| line.reason == "spliced");
-    assert!(
-        line.bytes.is_some_and(|(up, down)| up > 0 && down > 0),
-        "its bytes are counted"
-    );
+    // Its bytes are counted.
+    audited(&GUARDED.take().unwrap(), |line| {
+        line.reason == "spliced" && line.bytes.is_some_and(|(up, down)| up > 0 && down > 0)
+    });
 }
 
 #[test]

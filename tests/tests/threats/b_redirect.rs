@@ -7,7 +7,7 @@ use assay_tests::stage::{Outcome, Stage, Transport, Walls};
 
 use crate::scene::{
     ALLOWED, EVIL, EVIL_V6, GUARDED, NO_RUNNER, OPEN, PRIVATE, PYTHON, ROOT, attack, attack_as, both, fresh,
-    through,
+    quiet, through,
 };
 
 /// What succeeds as true root behind the rules, and what is left of it under the runner, for root and an ordinary user.
@@ -134,6 +134,7 @@ fn b7_the_rules_cannot_be_flushed_and_a_proxy_without_them_serves_nobody() {
 
 #[test]
 fn b7_the_workload_ends_within_two_seconds_of_the_rules() {
+    let _quiet = quiet();
     // Without anybody who looks the workload gets out.
     let Some(unwatched) = fresh(NO_RUNNER, |_| {}) else {
         return;

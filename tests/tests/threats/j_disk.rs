@@ -103,6 +103,7 @@ fn fill_under_a_stream(stage: &Stage) {
         }
         fill(stage);
         call_until_refused(stage, "ledger_unavailable");
+        stage.internet.model.go_on();
         let streamed = stream.join().unwrap();
         assert!(
             streamed.text.contains("[DONE]"),
@@ -111,7 +112,7 @@ fn fill_under_a_stream(stage: &Stage) {
     });
 }
 
-/// A stream of a few seconds, on a connection of its own.
+/// A stream that ends once it may, on a connection of its own.
 fn stream_quietly(stage: &Stage) -> Outcome {
     let attacks = stage.path("attacks");
     let argv = [
@@ -119,7 +120,7 @@ fn stream_quietly(stage: &Stage) -> Outcome {
         "-B",
         attacks.to_str().unwrap(),
         "web.stream_to_its_end",
-        "ASSAY-TOKENS: 4000",
+        "ASSAY-FAULT-HELD",
     ];
     stage.attack(None, &argv).unwrap()
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use assay_core::{audit::End, control::proxy::Health, egress::PROXY_UID};
 use assay_tests::stage::{Stage, Walls, sandbox::Kept};
 
-use crate::scene::{ALLOWED, EVIL, NO_RUNNER, OPEN, attack, fresh, through};
+use crate::scene::{ALLOWED, EVIL, NO_RUNNER, OPEN, attack, audited, busy, fresh, through};
 
 /// Resident memory of the proxy, KiB.
 fn resident(stage: &Stage) -> u64 {
@@ -16,6 +16,7 @@ fn resident(stage: &Stage) -> u64 {
 
 #[test]
 fn j1_twenty_thousand_connections_take_neither_memory_nor_the_place_of_others() {
+    let _busy = busy();
     let Some(stage) = fresh(Walls::ALL, |_| {}) else {
         return;
     };
@@ -118,6 +119,7 @@ const SLACK_KIB: u64 = 500;
 
 #[test]
 fn j1_memory_stays_flat_however_many_connections_come_and_go() {
+    let _busy = busy();
     let Some(stage) = fresh(Walls::ALL, |_| {}) else {
         return;
     };
@@ -157,6 +159,7 @@ fn churn(stage: &Stage) {
 
 #[test]
 fn j1_a_slow_head_is_given_up() {
+    let _busy = busy();
     let Some(stage) = fresh(Walls::ALL, |_| {}) else {
         return;
     };
@@ -175,6 +178,7 @@ fn j1_a_slow_head_is_given_up() {
 
 #[test]
 fn j2_a_flood_of_refusals_does_not_fill_the_audit() {
+    let _busy = busy();
     let Some(stage) = fresh(Walls::ALL, |_| {}) else {
         return;
     };
@@ -259,6 +263,8 @@ fn metrics_count_each_decision() {
     };
     attack(&stage, "tls.fetch_each", &["allowed.example", "evil.example"]);
     attack(&stage, "tls.fetch", &["evil.example", "11.66.0.1"]);
+    // The end of a connection is told a moment after the client's.
+    audited(&stage, |line| line.reason == "spliced");
     let metrics = stage.metrics().unwrap();
     let count = |kind: &str, reason: &str| {
         let fits =

@@ -2,7 +2,8 @@
 
 use std::{
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::{Duration, Instant},
 };
 
 use assay_core::control::proxy::{AuditLine, ProxyAssignment};
@@ -139,14 +140,31 @@ pub(crate) fn both(name: &str, arguments: &[&str]) -> Option<Both> {
     Some(Both { open, guarded })
 }
 
-/// What the audit says of the last decision with this text in it.
+/// What the audit says of the last decision that fits, once it says so: a connection is told of at its end, and the proxy
+/// may learn of that a moment after the client.
 pub(crate) fn audited(stage: &Stage, fits: impl Fn(&AuditLine) -> bool) -> AuditLine {
-    let lines = stage.audit().unwrap();
-    lines
-        .iter()
-        .rfind(|line| fits(line))
-        .unwrap_or_else(|| panic!("not in the audit: {lines:#?}"))
-        .clone()
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let lines = stage.audit().unwrap();
+        if let Some(line) = lines.iter().rfind(|line| fits(line)) {
+            return line.clone();
+        }
+        assert!(Instant::now() < end, "not in the audit: {lines:#?}");
+        std::thread::yield_now();
+    }
+}
+
+/// How much this process asks of the machine.
+static LOAD: RwLock<()> = RwLock::new(());
+
+/// Held by whoever keeps the machine busy.
+pub(crate) fn busy() -> RwLockReadGuard<'static, ()> {
+    LOAD.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Held by whoever takes the time of something: nobody is busy meanwhile.
+pub(crate) fn quiet() -> RwLockWriteGuard<'static, ()> {
+    LOAD.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Did at least one attempt get through, by the attacker's own words?
@@ -155,3 +173,5 @@ pub(crate) fn through(outcome: &Outcome) -> bool {
 }
 
 pub(crate) const PYTHON: &str = "/usr/bin/python3";
+/// The longest that a busy machine may take for something that comes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);

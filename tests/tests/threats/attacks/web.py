@@ -223,7 +223,7 @@ def hang_up(count, message):
 def stream_to_its_end(message):
     """One stream from the model port, told as it came."""
     body = ask(message, stream=True, max_tokens=4000).encode()
-    with connect("127.0.0.1", 15088, 30) as stream:
+    with connect("127.0.0.1", 15088, 300) as stream:
         stream.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
                        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
         said = b""
