@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use hyper::{Request, body::Incoming};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 async fn answer(request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -92,9 +92,10 @@ async fn a_call_ends_at_its_deadline_and_says_where_it_went() {
 
 #[tokio::test]
 async fn nobody_there_is_transient() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    drop(listener);
+    // The port stays ours, so that nobody else comes to listen there.
+    let silent = TcpSocket::new_v4().unwrap();
+    silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
     let client = Client::new(Duration::from_secs(5));
     let error = client
         .json::<(), ()>(Method::GET, &url, None, None)

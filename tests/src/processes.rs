@@ -13,8 +13,9 @@ mod outside;
 mod skewed;
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant},
 };
 
@@ -124,7 +125,7 @@ impl<G: Ground> Installation<G> {
         let mut replicas = Vec::new();
         let mut addresses = Vec::new();
         for number in 0..2 {
-            let address = free_address(LOOPBACK)?;
+            let address = own_address();
             let mut part = Part::new(&programs.part, &folder.path().join(format!("api-{number}.log")));
             part.args([
                 "api",
@@ -132,7 +133,7 @@ impl<G: Ground> Installation<G> {
                 "--listen",
                 &address,
                 "--listen-internal",
-                &free_address(LOOPBACK)?,
+                &own_address(),
             ])
             .args(["--lease-ms", &LEASE.as_millis().to_string(), "--beat-ms", "500"])
             .env("DATABASE_URL", postgres.url())
@@ -274,7 +275,7 @@ fn screener(
     let mut part = Part::new(&programs.part, &folder.join(format!("{files}.log")));
     part.args(["screener", "run", "--slots", "10"])
         .args(["--name", name])
-        .args(["--listen", &free_address(LOOPBACK)?, "--reconcile-sec", "5"])
+        .args(["--listen", &own_address(), "--reconcile-sec", "5"])
         .env("ASSAY_API", front.url())
         .env("ASSAY_KEY_FILE", folder.join(KEY_FILE))
         .env("ASSAY_WORK_DIR", folder.join(format!("work-of-{files}")));
@@ -285,11 +286,9 @@ fn screener(
 async fn model<G: Ground>(programs: &Programs, ground: &G, folder: &Path) -> anyhow::Result<(Part, PathBuf)> {
     let (script, upstreams) = (folder.join("script.toml"), folder.join("upstreams.toml"));
     std::fs::write(&script, "")?;
-    let address: SocketAddr = free_address(ground.gateway())?.parse()?;
-    ground.let_to_model(address.port())?;
     let mut model = Part::new(&programs.model, &folder.join("model.log"));
     model
-        .args(["--listen", &address.to_string(), "--model", MODEL])
+        .args(["--listen", &format!("{}:0", ground.gateway()), "--model", MODEL])
         .args([
             "--host",
             "models.assay-test.example",
@@ -305,7 +304,18 @@ async fn model<G: Ground>(programs: &Programs, ground: &G, folder: &Path) -> any
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    ground.let_to_model(port_of(&upstreams)?)?;
     Ok((model, upstreams))
+}
+
+/// The port that the model service took.
+fn port_of(upstreams: &Path) -> anyhow::Result<u16> {
+    let told: toml::Table = std::fs::read_to_string(upstreams)?.parse()?;
+    let address = told.get("upstreams").and_then(|all| all.get(0)?.get("address"));
+    let address = address
+        .and_then(toml::Value::as_str)
+        .context("the model tells no address")?;
+    Ok(address.parse::<SocketAddr>()?.port())
 }
 
 /// An admin's key and a worker's.
@@ -318,9 +328,13 @@ async fn keys(url: &str) -> anyhow::Result<(String, String)> {
     Ok((admin, worker))
 }
 
-/// A port that was free just now: a server that is started again must come back to its own.
-fn free_address(host: &str) -> anyhow::Result<String> {
-    Ok(TcpListener::bind((host, 0))?.local_addr()?.to_string())
+/// One of this process's own loopback addresses: a server that is started again must come back to its own, and a port
+/// that was merely free a moment ago may be taken by a connection.
+fn own_address() -> String {
+    static USED: AtomicU8 = AtomicU8::new(0);
+    let [low, high, ..] = std::process::id().to_le_bytes();
+    let number = USED.fetch_add(1, Ordering::Relaxed) + 1;
+    format!("127.{high}.{low}.{number}:{PART_PORT}")
 }
 
 async fn listens(address: &str) -> anyhow::Result<()> {
@@ -337,7 +351,8 @@ async fn listens(address: &str) -> anyhow::Result<()> {
 /// Long enough for a busy machine, short enough for a suite.
 const LEASE: Duration = Duration::from_secs(5);
 /// How long a supervisor tries.
-const RESTARTS: Duration = Duration::from_secs(30);
+const RESTARTS: Duration = Duration::from_secs(120);
 const BUCKET: &str = "assay";
 const KEY_FILE: &str = "worker.key";
-const LOOPBACK: &str = "127.0.0.1";
+/// Below those that connections take.
+const PART_PORT: u16 = 18_000;
