@@ -213,6 +213,6 @@ fn software(error: std::io::Error) -> Error {
 }
 
 /// The longest that a run may take here.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_mins(10);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);

@@ -351,7 +351,7 @@ async fn listens(address: &str) -> anyhow::Result<()> {
 /// Long enough for a busy machine, short enough for a suite.
 const LEASE: Duration = Duration::from_secs(5);
 /// How long a supervisor tries.
-const RESTARTS: Duration = Duration::from_secs(120);
+const RESTARTS: Duration = Duration::from_mins(2);
 const BUCKET: &str = "assay";
 const KEY_FILE: &str = "worker.key";
 /// Below those that connections take.

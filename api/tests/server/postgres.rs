@@ -106,7 +106,7 @@ fn start() -> Option<Server> {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let shell = run_as(&mut shell, &account).current_dir("/").spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_mins(2);
     while !is_ready(&programs, &folder) {
         assert!(Instant::now() < deadline, "PostgreSQL does not come up");
         std::thread::yield_now();

@@ -98,7 +98,7 @@ impl Postgres {
     }
 
     async fn wait_ready(&mut self, programs: &Path, account: Account, log: &Path) -> Result<(), Error> {
-        for _ in 0..300 {
+        for _ in 0..1_200 {
             if let Ok(Some(status)) = self.server.try_wait() {
                 return Err(Error::Unavailable(format!(
                     "PostgreSQL ended at once ({status}): {}",
@@ -113,7 +113,7 @@ impl Postgres {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Err(Error::Unavailable(format!(
-            "PostgreSQL was not ready after 30 s: {}",
+            "PostgreSQL was not ready after two minutes: {}",
             end_of(log)
         )))
     }

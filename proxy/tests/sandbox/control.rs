@@ -255,7 +255,7 @@ async fn after_sigterm_it_waits_until_it_is_collected() {
         world.control().signed("POST", "/v1/collected", &()).await.status,
         202
     );
-    tokio::time::timeout(Duration::from_secs(10), world.finished())
+    tokio::time::timeout(Duration::from_mins(2), world.finished())
         .await
         .unwrap();
 }

@@ -246,7 +246,7 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
     let start = Instant::now();
     while !condition().await {
         assert!(
-            start.elapsed() < Duration::from_secs(120),
+            start.elapsed() < Duration::from_mins(2),
             "waited too long: {what}"
         );
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -165,7 +165,7 @@ impl World {
 
     /// The sandboxes of this test, once those that are being removed are gone.
     pub(crate) async fn sandboxes(&self) -> Vec<SandboxRef> {
-        let end = std::time::Instant::now() + Duration::from_secs(120);
+        let end = std::time::Instant::now() + Duration::from_mins(2);
         loop {
             let listed = self.engine.list().await.unwrap();
             let mut names: Vec<_> = listed.into_iter().map(|one| one.name).collect();

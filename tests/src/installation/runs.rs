@@ -44,6 +44,6 @@ impl Installation {
 }
 
 /// The longest that a sandbox may outlive its run: what cannot be removed at once is the reconciler's, every 30 s.
-const GONE: Duration = Duration::from_secs(45);
+const GONE: Duration = Duration::from_mins(2);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);

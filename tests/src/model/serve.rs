@@ -182,7 +182,7 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared
     let mut protocol = http1::Builder::new();
     protocol
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(60));
+        .header_read_timeout(Duration::from_mins(1));
     // A caller that goes away in the middle is its own business.
     protocol
         .serve_connection(TokioIo::new(stream), service)

@@ -122,5 +122,5 @@ pub(super) async fn gone(pid: &str) -> anyhow::Result<()> {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_mins(2);
 const LOG_BYTES: usize = 6_000;

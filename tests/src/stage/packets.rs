@@ -88,7 +88,7 @@ impl Packets {
             socket.send_to(&mark, socket.local_addr()?)?;
             Ok(())
         })?;
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_mins(2);
         loop {
             if self
                 .lock()

@@ -398,7 +398,7 @@ const SEED: [u8; 32] = [7; 32];
 const FENCE: Fence = Fence(1);
 /// Where Debian and its kin keep the roots.
 const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// What the container of a task keeps (DESIGN: main).
 const MAIN_CAPABILITIES: &str = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,\
     +net_bind_service,+sys_chroot,+mknod,+audit_write,+setfcap";

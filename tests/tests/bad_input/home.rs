@@ -161,4 +161,4 @@ pub fn refused<T: Debug>(result: Result<T, Error>, code: &str, words: &[&str]) {
 }
 
 /// A sandbox's volumes and networks may go a moment after its containers.
-const GONE: Duration = Duration::from_secs(20);
+const GONE: Duration = Duration::from_mins(2);

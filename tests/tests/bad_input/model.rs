@@ -47,7 +47,7 @@ pub async fn a_service_that_cuts_its_stream(home: &Installation) {
 
 /// Two minutes by default would be a long test; the policy says three seconds, the path is the same.
 pub async fn a_service_that_says_nothing(home: &Installation) {
-    let ended = asked(home, "ASSAY-FAULT-SILENCE", false).await;
+    let ended = asked_under(home, "ASSAY-FAULT-SILENCE", false, policy(3)).await;
     told(home, &ended, "status 504").await;
     perhaps_spent(&ended);
 }
@@ -59,7 +59,7 @@ pub async fn a_service_that_recovers(home: &Installation) {
     );
     let agent = python_agent(&program);
     let ended = home
-        .run_under(&python_task(), Some(&agent), policy())
+        .run_under(&python_task(), Some(&agent), policy(PATIENT_SEC))
         .await
         .unwrap();
     expect(&ended, Cause::Completed, Some(1.0), &[]);
@@ -98,10 +98,14 @@ pub async fn a_service_that_keeps_its_bills_to_itself(home: &Installation) {
 
 /// An agent that asks once, says what it got, and fails when that was no answer.
 async fn asked(home: &Installation, words: &str, stream: bool) -> Ended {
+    asked_under(home, words, stream, policy(PATIENT_SEC)).await
+}
+
+async fn asked_under(home: &Installation, words: &str, stream: bool, policy: Policy) -> Ended {
     let stream = if stream { "True" } else { "False" };
     let program = format!("{ASK}\nsys.exit(0 if ask({words:?}, {stream}) == 200 else 1)\n");
     let agent = python_agent(&program);
-    home.run_under(&python_task(), Some(&agent), policy())
+    home.run_under(&python_task(), Some(&agent), policy)
         .await
         .unwrap()
 }
@@ -126,9 +130,10 @@ fn account(ended: &Ended) -> Ledger {
     ended.last().unwrap().report.clone().unwrap().ledger
 }
 
-fn policy() -> Policy {
+/// With a model service that may be silent for so long.
+fn policy(silence_sec: u32) -> Policy {
     let text = format!(
-        "[models]\nallow = [{MODEL:?}]\n[budget]\nrun_usd = \"0.50\"\n[time]\nmodel_silence_sec = 3\n"
+        "[models]\nallow = [{MODEL:?}]\n[budget]\nrun_usd = \"0.50\"\n[time]\nmodel_silence_sec = {silence_sec}\n"
     );
     Policy::parse(&text).unwrap()
 }
@@ -154,6 +159,8 @@ def ask(words, stream):
     return status
 "#;
 
-/// From the word to cancel until nothing of the sandbox is left.
-const LONGEST: Duration = Duration::from_secs(10);
+/// No service here is as slow, however busy this machine.
+const PATIENT_SEC: u32 = 60;
+/// From the word to cancel until nothing of the sandbox is left. Who waited for the bill would wait for half a minute.
+const LONGEST: Duration = Duration::from_secs(25);
 const LOOK: Duration = Duration::from_millis(100);

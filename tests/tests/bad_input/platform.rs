@@ -24,11 +24,12 @@ pub async fn the_object_store_may_be_gone_for_a_minute(_: &Installation) {
     let mut own = Installation::start(Setup::from_env("ASSAY_TEST_DOCKER").unwrap())
         .await
         .unwrap();
+    // Both go on past the end of the store, however much later the second one starts, and end before it is back.
     let slow_tests = task().with(
         "tests/test.sh",
-        "#!/bin/sh\nsleep 20\ngrep -c 42 answer.txt > /logs/verifier/reward.txt\n",
+        "#!/bin/sh\nsleep 45\ngrep -c 42 answer.txt > /logs/verifier/reward.txt\n",
     );
-    let slow_agent = shell_agent("sleep 20\nhead -c 1000000 /dev/zero | tr '\\0' x\necho 42 > answer.txt\n");
+    let slow_agent = shell_agent("sleep 45\nhead -c 1000000 /dev/zero | tr '\\0' x\necho 42 > answer.txt\n");
     let in_agent = own
         .submit(&order(&own, &task(), Some(&slow_agent)).await)
         .await

@@ -174,7 +174,7 @@ fn the_document_names_the_clients_that_are_proven() {
 
 /// How clients that do not believe a certificate leave: with an alert, or without a word.
 const DISTRUST: [&str; 2] = ["certificate_not_trusted", "closed_in_handshake"];
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_mins(1);
 const GOLDEN: &[&str] = &[
     "subject=CN = models.example.com",
     "issuer=CN = Assay sandbox intermediate",

@@ -35,6 +35,8 @@ use tokio::{
 
 pub const IMAGE: &str = "debian:bookworm-slim";
 pub const SEED: [u8; 32] = [7; 32];
+/// The longest that a busy machine may take for something that comes.
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// One engine under test.
 pub struct Bench<E> {
@@ -250,7 +252,7 @@ pub fn image(dockerfile: &str) -> (ImageSpec, tempfile::TempDir) {
         dockerfile: "Dockerfile".to_owned(),
         args: BTreeMap::from([("WORD".to_owned(), "given".to_owned())]),
         network: BuildNetwork::None,
-        timeout: Duration::from_secs(120),
+        timeout: Duration::from_mins(2),
         memory_bytes: 3 << 30,
         disk_bytes: 10 << 30,
     };
@@ -272,7 +274,7 @@ pub fn log() -> (mpsc::Sender<Bytes>, tokio::task::JoinHandle<String>) {
 
 /// Waits until the runner takes phases.
 pub async fn ready(runner: SocketAddr) -> Health {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let answer = http(runner, "GET /healthz HTTP/1.1\r\nhost: runner").await;
         let body = answer

@@ -5,7 +5,7 @@ use std::time::Duration;
 use assay_engine::{Engine, Error, Evidence, ImageRef};
 use tokio::time::Instant;
 
-use super::bench::{Bench, EndMain, Real, http, name, ready, spec};
+use super::bench::{Bench, EndMain, PATIENCE, Real, http, name, ready, spec};
 
 pub async fn creating_twice_gives_the_same_sandbox<E: Engine>(bench: &Bench<E>) {
     let spec = spec();
@@ -40,7 +40,7 @@ pub async fn evidence_tells_how_main_ended<E: EndMain>(bench: &Bench<E>) {
         Evidence::default()
     );
     bench.engine.end_main(&sandbox).await;
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     let death = loop {
         if let Some(death) = bench.engine.evidence(&name(&spec)).await.unwrap().main {
             break death;

@@ -15,7 +15,7 @@ use assay_runtime::control::RunnerClient;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::time::Instant;
 
-use super::bench::{Bench, IMAGE, Real, SEED, http, name, random, ready, spec};
+use super::bench::{Bench, IMAGE, PATIENCE, Real, SEED, http, name, random, ready, spec};
 
 /// Answers each connection with one line.
 const SERVER: &str = r#"my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => 8000, Listen => 5,
@@ -39,7 +39,11 @@ pub async fn a_service_is_reached_by_its_name<E: Real>(bench: &Bench<E>) {
         healthy: true,
     }];
     let mut first = first;
-    first.config.healthcheck = Some(check("exec 3<>/dev/tcp/127.0.0.1/8000"));
+    // It may be slow to come up.
+    first.config.healthcheck = Some(ServiceCheck {
+        start_period_ms: 120_000,
+        ..check("exec 3<>/dev/tcp/127.0.0.1/8000")
+    });
     first.tmpfs = vec![("/scratch".to_owned(), 1 << 20)];
     with(&mut spec, [first, second]);
     let sandbox = bench.engine.create(&spec).await.unwrap();
@@ -123,7 +127,7 @@ pub async fn a_service_that_fails_is_told_with_its_last_words<E: Real>(bench: &B
     sick.config.healthcheck = Some(check("echo not yet; exit 1"));
     with(&mut spec, [ends, sick]);
     let sandbox = bench.engine.create(&spec).await.unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     let reasons = loop {
         let answer = http(sandbox.runner, "GET /healthz HTTP/1.1\r\nhost: runner")
             .await
@@ -204,7 +208,7 @@ fn check(script: &str) -> ServiceCheck {
     ServiceCheck {
         argv: ["bash", "-c", script].map(str::to_owned).to_vec(),
         interval_ms: 50,
-        timeout_ms: 2_000,
+        timeout_ms: 60_000,
         retries: 3,
         start_period_ms: 2_000,
         start_interval_ms: 20,
@@ -230,7 +234,7 @@ async fn run(sandbox: &Sandbox, script: &str) -> String {
         user: None,
         stdin: false,
         limits: ExecLimits {
-            wall_ms: 10_000,
+            wall_ms: 120_000,
             grace_ms: 100,
         },
         keep_survivors: false,
@@ -251,7 +255,7 @@ async fn run(sandbox: &Sandbox, script: &str) -> String {
 
 /// What a service has printed, once these words are in it.
 async fn output(sandbox: &Sandbox, name: &str, words: &str) -> String {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let bytes = client(sandbox).service_output(name).await.unwrap();
         let text = String::from_utf8_lossy(&bytes).into_owned();

@@ -290,6 +290,6 @@ pub async fn swept(kit: &Installation) -> anyhow::Result<()> {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(150);
-const SWEEP: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(10);
+const SWEEP: Duration = Duration::from_mins(2);
 const LOOK: Duration = Duration::from_millis(100);

@@ -174,4 +174,4 @@ pub(crate) fn through(outcome: &Outcome) -> bool {
 
 pub(crate) const PYTHON: &str = "/usr/bin/python3";
 /// The longest that a busy machine may take for something that comes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);

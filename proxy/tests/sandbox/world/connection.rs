@@ -105,7 +105,7 @@ impl Connection {
 
     pub(crate) async fn receive(&mut self) -> Answer {
         let pending = self.pending.take().unwrap();
-        let response = timeout(Duration::from_secs(20), pending)
+        let response = timeout(Duration::from_mins(2), pending)
             .await
             .unwrap()
             .unwrap()
@@ -124,6 +124,6 @@ impl Connection {
 
     /// Was it closed by the other side?
     pub(crate) async fn is_closed(&mut self) -> bool {
-        timeout(Duration::from_secs(10), &mut self.driver).await.is_ok()
+        timeout(Duration::from_mins(2), &mut self.driver).await.is_ok()
     }
 }

@@ -69,7 +69,7 @@ impl Stage {
             user: user.map(str::to_owned),
             stdin: false,
             limits: ExecLimits {
-                wall_ms: 90_000,
+                wall_ms: 600_000,
                 grace_ms: 200,
             },
             keep_survivors: false,
