@@ -62,7 +62,8 @@ left() {
 
 stop() {
     [ -f "$folder/podman.pid" ] || return 0
-    ours rm --all --force --time 0 >/dev/null 2>&1 || say "containers were left under $folder"
+    # In the first round the holders of namespaces are refused, because others depend on them.
+    ours rm --all --force --time 0 >/dev/null 2>&1 || ours rm --all --force --time 0 >/dev/null 2>&1 || true
     end "$(cat "$folder/podman.pid")"
     # shellcheck disable=SC2046 # lists of process ids
     end $(monitors)

@@ -104,6 +104,7 @@ async fn a_worker_that_takes_over_a_later_step_cleans_again_but_not_under_the_ag
         world.platform.output("1/agent/stdout"),
         "begun\n/logs/agent/own\n"
     );
+    assert!(world.sandboxes().await.is_empty(), "a sandbox is left behind");
 }
 
 #[tokio::test(flavor = "multi_thread")]
