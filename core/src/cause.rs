@@ -76,7 +76,7 @@ causes! {
     BudgetExhausted = "budget_exhausted", Agent, false, true, true;
     /// The agent ran out of memory; what it left was verified.
     AgentOutOfMemory = "agent_out_of_memory", Agent, false, true, true;
-    /// The agent wrote more than its disk may hold; what it left was verified.
+    /// The agent wrote more than its disk may hold; what it left was verified, where the sandbox could stay.
     AgentOutOfDisk = "agent_out_of_disk", Agent, false, true, true;
     /// The agent's install command failed or ran past its deadline.
     AgentSetupFailed = "agent_setup_failed", Agent, false, true, true;
@@ -86,6 +86,8 @@ causes! {
     NoPatch = "no_patch", Agent, false, true, true;
     /// The diff does not apply, is binary where it may not be, touches `.git` or leaves the tree: score 0, unverified.
     PatchInvalid = "patch_invalid", Agent, false, true, true;
+    /// What the agent left for a separate verifier is more than can be carried to it: score 0, unverified.
+    ArtifactsTooBig = "artifacts_too_big", Agent, false, true, true;
     /// The agent broke its sandbox: it killed or outlived what runs it.
     AgentBrokeSandbox = "agent_broke_sandbox", Agent, false, true, true;
     /// `task.toml` or the archive is unusable.

@@ -29,8 +29,8 @@ use tokio::sync::mpsc;
 
 use self::{build::Flights, fault::fault, images::OwnImages, labels::Owner};
 use crate::{
-    Beacon, BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Resources, Sandbox, SandboxRef,
-    SandboxSpec, deadline::within,
+    Beacon, BuildOutcome, DiskUse, Engine, Error, Evidence, ImageSpec, Listed, Resources, Sandbox,
+    SandboxRef, SandboxSpec, deadline::within,
 };
 
 /// Longest wait for one ordinary answer of the engine.
@@ -136,7 +136,7 @@ impl Engine for Containers {
         within("evidence", CALL, death::evidence(self, *sandbox)).await
     }
 
-    async fn disk_used(&self, sandbox: &SandboxRef) -> Result<Option<u64>, Error> {
+    async fn disk_used(&self, sandbox: &SandboxRef) -> Result<DiskUse, Error> {
         within("measure disk", CALL, disk::used(self, *sandbox)).await
     }
 

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::{
-    Beacon, BuildOutcome, Death, Engine, Error, Evidence, ImageRef, ImageSpec, Listed, Resources, Sandbox,
-    SandboxRef, SandboxSpec,
+    Beacon, BuildOutcome, Death, DiskUse, Engine, Error, Evidence, ImageRef, ImageSpec, Listed, Resources,
+    Sandbox, SandboxRef, SandboxSpec,
 };
 
 /// Where the script says that the two control interfaces of a sandbox answer.
@@ -148,8 +148,8 @@ impl Engine for Fake {
         Ok(row.map_or_else(gone, |row| row.evidence.clone()))
     }
 
-    async fn disk_used(&self, _sandbox: &SandboxRef) -> Result<Option<u64>, Error> {
-        Ok(None)
+    async fn disk_used(&self, _sandbox: &SandboxRef) -> Result<DiskUse, Error> {
+        Ok(DiskUse::Held)
     }
 
     async fn stop_proxy(&self, sandbox: &SandboxRef) -> Result<(), Error> {

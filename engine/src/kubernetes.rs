@@ -64,8 +64,8 @@ pub use self::{
     inspect::{Inspector, NodeClock, NodeLimit, Scaler, may_push, pinned},
 };
 use crate::{
-    Beacon, BuildOutcome, Engine, Error, Evidence, ImageSpec, Listed, Resources, Sandbox, SandboxRef,
-    SandboxSpec, deadline::within,
+    Beacon, BuildOutcome, DiskUse, Engine, Error, Evidence, ImageSpec, Listed, Resources, Sandbox,
+    SandboxRef, SandboxSpec, deadline::within,
 };
 
 /// Longest wait for one ordinary answer of the cluster.
@@ -165,9 +165,9 @@ impl Engine for Kubernetes {
         within("evidence", CALL, living::evidence_of(self, *sandbox)).await
     }
 
-    /// The kubelet holds the limit on disk: it evicts.
-    async fn disk_used(&self, _sandbox: &SandboxRef) -> Result<Option<u64>, Error> {
-        Ok(None)
+    /// The kubelet evicts, up to two minutes after too much was written.
+    async fn disk_used(&self, _sandbox: &SandboxRef) -> Result<DiskUse, Error> {
+        Ok(DiskUse::HeldLate)
     }
 
     async fn stop_proxy(&self, sandbox: &SandboxRef) -> Result<(), Error> {

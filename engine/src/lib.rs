@@ -21,8 +21,8 @@ pub use base::of as bases;
 pub use error::Error;
 pub use service::ServiceSpec;
 pub use spec::{
-    Archive, Beacon, BuildNetwork, BuildOutcome, BuildProxy, Death, Evidence, ImageRef, ImageSpec, Listed,
-    Loss, LossKind, Resources, Sandbox, SandboxFiles, SandboxRef, SandboxSpec,
+    Archive, Beacon, BuildNetwork, BuildOutcome, BuildProxy, Death, DiskUse, Evidence, ImageRef, ImageSpec,
+    Listed, Loss, LossKind, Resources, Sandbox, SandboxFiles, SandboxRef, SandboxSpec,
 };
 
 /// Where sandboxes run.
@@ -46,9 +46,8 @@ pub trait Engine: Send + Sync {
     /// What the engine knows about a sandbox's end; asked before it is destroyed.
     fn evidence(&self, sandbox: &SandboxRef) -> impl Future<Output = Result<Evidence, Error>> + Send;
 
-    /// Bytes that main has written to its own file system; `None` where the engine itself holds the limit on them, or
-    /// main is gone.
-    fn disk_used(&self, sandbox: &SandboxRef) -> impl Future<Output = Result<Option<u64>, Error>> + Send;
+    /// What main has written to its own file system, as far as the engine can see.
+    fn disk_used(&self, sandbox: &SandboxRef) -> impl Future<Output = Result<DiskUse, Error>> + Send;
 
     /// Asks the proxy to end: SIGTERM with the grace that lets it hand out its ledger.
     fn stop_proxy(&self, sandbox: &SandboxRef) -> impl Future<Output = Result<(), Error>> + Send;

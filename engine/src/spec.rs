@@ -52,7 +52,8 @@ pub struct Resources {
     pub memory_bytes: u64,
     /// Tasks.
     pub pids: u64,
-    /// Writable disk in bytes, where the storage driver can hold it.
+    /// Writable disk in bytes, where the storage driver can hold it. An engine that takes away what writes too much does
+    /// so a good way above.
     pub disk_bytes: u64,
 }
 
@@ -124,6 +125,17 @@ impl Evidence {
     pub fn is_whole(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// What main has written to its own file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskUse {
+    /// Nobody has to look: the engine holds the limit, or main is gone.
+    Held,
+    /// Bytes.
+    Bytes(u64),
+    /// The engine looks by itself, but late, and then takes the whole sandbox away. Its runner can tell sooner.
+    HeldLate,
 }
 
 /// A sandbox was taken away by what it runs on. Never the workload's fault alone, but for the deadline.

@@ -20,6 +20,7 @@ use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
     answer::{Body, Failure, empty, json, problem, refusal, stream, whole},
+    disk,
     exec::{
         Execution,
         stream::{Offsets, follow},
@@ -87,6 +88,7 @@ async fn route(runner: &Arc<Runner>, request: Request<Incoming>, claim: Claim) -
                 "no such service",
             )),
         },
+        ("GET", ["v1", "disk"]) => disk::answer(runner).await,
         ("POST", ["v1", "kill"]) => {
             if runner.kill_everything(Outcome::Killed, None).await {
                 return Ok(empty(StatusCode::OK));

@@ -8,6 +8,7 @@ use std::{os::fd::RawFd, process::ExitCode};
 
 mod answer;
 mod cgroup;
+mod disk;
 mod exec;
 mod files;
 mod http;

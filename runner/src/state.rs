@@ -3,9 +3,11 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use assay_core::{
+    clock::{Clock as _, SystemClock},
     control::{
         runner::{Health, Outcome, RunnerConfig},
         signature::{Claim, Gate, Refusal},
@@ -41,6 +43,8 @@ pub(crate) struct Runner {
     /// Random at start.
     boot: String,
     began: Instant,
+    /// The same moment by the clock that stamps files, since the epoch.
+    pub(crate) since: Duration,
     gate: Mutex<Gate>,
     readiness: watch::Sender<Readiness>,
     trust: Mutex<BTreeMap<String, String>>,
@@ -89,6 +93,7 @@ impl Runner {
             config,
             boot,
             began: Instant::now(),
+            since: Duration::try_from(SystemClock.now().as_duration()).unwrap_or_default(),
             gate: Mutex::new(gate),
             readiness: watch::Sender::new(readiness),
             trust: Mutex::default(),

@@ -95,16 +95,22 @@ fn last_phase(row: &Row, evidence: &[Evidence]) -> Finding {
 
 /// A sandbox that is gone or has a dead part ends the attempt, whatever else was seen.
 fn broken_sandbox(row: &Row, evidence: &[Evidence]) -> Option<Note> {
-    let state = evidence.iter().find_map(|item| {
+    let (state, verifiers) = evidence.iter().find_map(|item| {
         if let Evidence::Sandbox(state) = item {
-            Some(state)
+            Some((state, false))
+        } else if let Evidence::VerifierSandbox(state) = item {
+            Some((state, true))
         } else {
             None
         }
     })?;
+    let agents = !verifiers && row.step_outline().is_some_and(|step| step.separate);
     if let Some(loss) = &state.lost {
         let words = format!("the sandbox was {}: {}", loss.kind.as_str(), loss.message);
+        // Where both wrote to it and nobody knows how much was the agent's, filling it late is no way out.
+        let agents = agents || !verifiers && !row.memo.disk_clear;
         let cause = match (loss.kind == LossKind::DiskFull, row.phase) {
+            (true, Phase::Verify) if agents => Cause::AgentOutOfDisk,
             (true, Phase::Verify) => Cause::VerifierOutOfDisk,
             (true, Phase::Setup) => Cause::AgentSetupFailed,
             (true, Phase::Agent | Phase::Collect) => Cause::AgentOutOfDisk,
@@ -116,9 +122,9 @@ fn broken_sandbox(row: &Row, evidence: &[Evidence]) -> Option<Note> {
         && death.oom
     {
         let cause = match row.phase {
-            Phase::Verify => Cause::VerifierOutOfMemory,
+            Phase::Verify if !agents => Cause::VerifierOutOfMemory,
             Phase::Setup => Cause::AgentSetupFailed,
-            Phase::Agent | Phase::Collect => Cause::AgentOutOfMemory,
+            Phase::Agent | Phase::Collect | Phase::Verify => Cause::AgentOutOfMemory,
             Phase::Prepare | Phase::Start | Phase::Health | Phase::Report => Cause::SandboxFailed,
         };
         return Some(note(cause, "the whole sandbox was killed for memory"));
@@ -164,9 +170,14 @@ fn decisive(row: &Row, item: &Evidence, all: &[Evidence]) -> Option<Finding> {
             closed(Cause::AgentInvalid, message)
         }
         Evidence::NothingToCarry(message) => closed(Cause::SeparateNotPossible, message),
-        Evidence::Build(BuildOutcome::Built { .. }) | Evidence::Account { .. } | Evidence::Sandbox(_) => {
-            return None;
-        }
+        Evidence::TooMuchToCarry(message) => closed(Cause::ArtifactsTooBig, message),
+        Evidence::Overfull(message) => closed(Cause::AgentOutOfDisk, message),
+        Evidence::Build(BuildOutcome::Built { .. })
+        | Evidence::Account { .. }
+        | Evidence::Sandbox(_)
+        | Evidence::VerifierSandbox(_)
+        | Evidence::Patch(PatchState::Good)
+        | Evidence::Stored => return None,
         Evidence::Build(BuildOutcome::Failed { reason }) => closed(Cause::ImageBuildFailed, reason),
         Evidence::Build(BuildOutcome::TimedOut) => {
             closed(Cause::ImageBuildFailed, "the build ran past its time")
@@ -201,7 +212,6 @@ fn decisive(row: &Row, item: &Evidence, all: &[Evidence]) -> Option<Finding> {
         Evidence::SetUp => return passes(row, Phase::Setup),
         Evidence::Collected => return passes(row, Phase::Collect),
         Evidence::Rewarded(_) => return passes(row, Phase::Verify),
-        Evidence::Patch(PatchState::Good) | Evidence::Stored => return None,
     })
 }
 

@@ -137,6 +137,10 @@ pub struct Driver<E> {
     /// What the task archive holds.
     files: Option<assay_core::archive::Files>,
     live: Option<Arc<Live>>,
+    /// A verifier's own sandbox, while it is used.
+    apart: Option<Arc<Live>>,
+    /// What goes into it beside the task's own files.
+    carried_bytes: u64,
     /// Until there is a sandbox.
     rising: Option<Arc<()>>,
     output: Option<Shipper>,
@@ -174,6 +178,8 @@ impl<E: Engine> Driver<E> {
             manifest: None,
             files: None,
             live: None,
+            apart: None,
+            carried_bytes: 0,
             rising: assignment.adopted.is_none().then(|| Arc::clone(&site.rising)),
             output: None,
             records: None,
@@ -332,9 +338,13 @@ impl<E: Engine> Driver<E> {
                 Evidence::Silent(_) | Evidence::NotSwitched(_) | Evidence::Overdue | Evidence::Expired
             ) || matches!(item, Evidence::Ended(_, end) if end.outcome == assay_core::control::runner::Outcome::ProxyLost)
         });
-        if let Some(live) = self.live.as_ref().filter(|_| doubtful) {
+        let (live, told): (_, fn(_) -> _) = match &self.apart {
+            Some(apart) => (Some(apart), Evidence::VerifierSandbox),
+            None => (self.live.as_ref(), Evidence::Sandbox),
+        };
+        if let Some(live) = live.filter(|_| doubtful) {
             match tokio::time::timeout(STATE_TIMEOUT, self.settled_state(live)).await {
-                Ok(Ok(state)) => seen.push(Evidence::Sandbox(state)),
+                Ok(Ok(state)) => seen.push(told(state)),
                 Ok(Err(error)) => tracing::warn!(%error, "the engine does not know the sandbox's state"),
                 Err(_) => tracing::warn!("the engine does not answer"),
             }

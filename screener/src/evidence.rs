@@ -31,6 +31,10 @@ pub enum Evidence {
     Unusable(Part, String),
     /// A separate verifier was asked for, and nothing can be carried to it.
     NothingToCarry(String),
+    /// What the agent left for a separate verifier is more than can be carried.
+    TooMuchToCarry(String),
+    /// The agent left more in the sandbox than it may write.
+    Overfull(String),
     /// How the build ended.
     Build(BuildOutcome),
     /// The engine could not do what was asked.
@@ -58,8 +62,10 @@ pub enum Evidence {
     },
     /// Runner or proxy did not answer for too long.
     Silent(String),
-    /// What the engine says about the containers.
+    /// What the engine says about the containers of the agent's sandbox.
     Sandbox(assay_engine::Evidence),
+    /// The same about a verifier's own.
+    VerifierSandbox(assay_engine::Evidence),
     /// The state of the platform's own diff.
     Patch(PatchState),
     /// Artifacts are stored.

@@ -62,6 +62,8 @@ pub struct Memo {
     pub patch: Option<Digest>,
     /// The way in which the last verifier ran.
     pub mode: Option<Mode>,
+    /// Before the verifier began, the agent's sandbox was seen to hold no more than it may.
+    pub disk_clear: bool,
     /// How the attempt ends; set when the last phase begins.
     pub closing: Option<Closing>,
 }

@@ -10,6 +10,7 @@
 //! | `POST /v1/execute/{id}/signal` | [`Signal`] | 202 |
 //! | `POST /v1/execute/{id}/stdin` | raw bytes, empty closes | 202 |
 //! | `GET /v1/services/{name}/output` | – | the end of what a service beside main printed |
+//! | `GET /v1/disk` | – | [`Written`]: what was written since the runner began |
 //! | `POST /v1/kill` | – | kills every process but the runner; 200 when nobody is left |
 //! | `POST /v1/shutdown` | – | 202, then the runner ends |
 
@@ -232,6 +233,15 @@ pub struct Stored {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+}
+
+/// The answer of `GET /v1/disk`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// Bytes that everything takes on disk that changed since the runner began; what is in memory does not count.
+    pub bytes: u64,
+    /// False where a part could not be looked at in time, or was hidden: there may be more.
+    pub complete: bool,
 }
 
 /// `POST /v1/collect`: which files to send.

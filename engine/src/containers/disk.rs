@@ -14,14 +14,15 @@ use super::{
     inspect::is_being_cleaned_up,
     labels::{self, Role},
 };
-use crate::{Error, SandboxRef};
+use crate::{DiskUse, Error, SandboxRef};
 
-/// What main has written; `None` where the storage driver holds the limit or main is gone.
-pub(super) async fn used(engine: &Containers, sandbox: SandboxRef) -> Result<Option<u64>, Error> {
+/// What main has written.
+pub(super) async fn used(engine: &Containers, sandbox: SandboxRef) -> Result<DiskUse, Error> {
     if engine.disk_limits.load(Ordering::Relaxed) {
-        return Ok(None);
+        return Ok(DiskUse::Held);
     }
-    written(engine, &labels::name(sandbox.sandbox, Role::Main)).await
+    let written = written(engine, &labels::name(sandbox.sandbox, Role::Main)).await?;
+    Ok(written.map_or(DiskUse::Held, DiskUse::Bytes))
 }
 
 /// Ends when a step of a build has written more than it may, with the sentence that says so.

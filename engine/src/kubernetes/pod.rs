@@ -38,6 +38,8 @@ pub(super) const PROXY_STATE: u64 = 512 * MIB;
 const PROXY_CPU_MILLI: (u64, u64) = (50, 1_000);
 /// The runner, its configuration and the trust bundles.
 pub(super) const MAIN_VOLUME: u64 = 64 * MIB;
+/// Between what a sandbox may write and where the kubelet evicts: room for logs and a reward beside a full disk.
+const DISK_MARGIN: u64 = 128 * MIB;
 /// Between SIGTERM and SIGKILL, seconds: the proxy hands out its ledger, which may take it 25.
 const GRACE: i64 = 30;
 
@@ -214,10 +216,11 @@ fn proxy_amounts() -> ResourceRequirements {
 
 pub(super) fn main_amounts(limits: &Resources, options: &PodOptions) -> ResourceRequirements {
     let cpu = (limits.cpu_milli * options.cpu_request_percent / 100).max(1);
+    let disk = limits.disk_bytes + DISK_MARGIN;
     amounts(&[
         ("cpu", cpu, limits.cpu_milli),
         ("memory", limits.memory_bytes, limits.memory_bytes),
-        ("ephemeral-storage", limits.disk_bytes, limits.disk_bytes),
+        ("ephemeral-storage", disk, disk),
     ])
 }
 

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, net::SocketAddr, path::Path, time::Duration};
 
 use assay_core::{
     control::{
-        runner::{Collect, Event, Execute, Health, Signal, Stored},
+        runner::{Collect, Event, Execute, Health, Signal, Stored, Written},
         signature::{AUTH_HEADER, AUTH_TRAILER},
     },
     digest::Hasher,
@@ -80,6 +80,12 @@ impl RunnerClient {
         let path = format!("/v1/services/{}/output", encoded(name));
         let (response, _) = self.caller.call(Method::GET, &path, Bytes::new()).await?;
         self.caller.read(response).await
+    }
+
+    /// What was written to disk since the runner began.
+    pub async fn written(&self) -> Result<Written, Error> {
+        let (response, _) = self.caller.call(Method::GET, "/v1/disk", Bytes::new()).await?;
+        decode(&self.caller.read(response).await?)
     }
 
     /// Asks for files and directories; see [`Collection`].

@@ -313,6 +313,48 @@ fn a_dead_container_outweighs_how_the_agent_ended() {
     );
 }
 
+/// The engine takes a sandbox away for its disk only some time after too much was written.
+#[test]
+fn a_disk_that_is_found_full_late_is_the_agents_unless_it_was_seen_to_have_room() {
+    let full = || lost(LossKind::DiskFull);
+    let cause = |separate, disk_clear, evidence| {
+        let mut row = row(Phase::Verify, separate);
+        row.memo.disk_clear = disk_clear;
+        cause_of(&row, &[Evidence::Silent(String::new()), evidence])
+    };
+    let shared = |disk_clear| cause(false, disk_clear, Evidence::Sandbox(full()));
+    assert_eq!(shared(false), Some(Cause::AgentOutOfDisk));
+    assert_eq!(shared(true), Some(Cause::VerifierOutOfDisk));
+    // Beside a verifier of its own nobody but the agent has written there.
+    let agents = cause(true, false, Evidence::Sandbox(full()));
+    assert_eq!(agents, Some(Cause::AgentOutOfDisk));
+    let verifiers = cause(true, false, Evidence::VerifierSandbox(full()));
+    assert_eq!(verifiers, Some(Cause::VerifierOutOfDisk));
+    assert_eq!(
+        cause_of(&row(Phase::Verify, false), &[Evidence::Overfull(String::new())]),
+        Some(Cause::AgentOutOfDisk)
+    );
+}
+
+#[test]
+fn a_sandbox_that_is_killed_for_memory_is_whose_it_is() {
+    let dead = || assay_engine::Evidence {
+        main: Some(dead(137, true)),
+        ..Default::default()
+    };
+    let cause = |separate, evidence| cause_of(&row(Phase::Verify, separate), &[evidence]);
+    let shared = cause(false, Evidence::Sandbox(dead()));
+    assert_eq!(shared, Some(Cause::VerifierOutOfMemory));
+    assert_eq!(
+        cause(true, Evidence::Sandbox(dead())),
+        Some(Cause::AgentOutOfMemory)
+    );
+    assert_eq!(
+        cause(true, Evidence::VerifierSandbox(dead())),
+        Some(Cause::VerifierOutOfMemory)
+    );
+}
+
 #[test]
 fn the_account_tells_an_empty_purse_from_a_service_that_is_down() {
     let account = |budget_refusals, provider_failures, answers, failures_in_a_row| Evidence::Account {

@@ -102,7 +102,7 @@ impl<E: Engine> Driver<E> {
     async fn watched(&mut self, live: &Live, exec: ExecId, base: Base, events: Events) -> Result<End, Halt> {
         let limit = self.plan()?.limits.storage_mb << 20;
         let site = Arc::clone(&self.site);
-        let overflow = disk::overflow(&*site.engine, live.name(), limit);
+        let overflow = disk::overflow(&*site.engine, live, limit);
         let mut follow = Box::pin(self.follow(live, exec, base, events));
         // cancel-safe: the watch holds nothing, and following goes on.
         let (used, most) = tokio::select! {

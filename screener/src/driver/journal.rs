@@ -96,8 +96,8 @@ pub(super) fn told(evidence: &Evidence) -> serde_json::Value {
         Evidence::Account { after, .. } => json!({ "what": "account", "ledger": after }),
         Evidence::Rewarded(rewards) => json!({ "what": "reward", "rewards": rewards }),
         Evidence::Prepared(outline) => json!({ "what": "prepared", "steps": outline.steps.len() }),
-        Evidence::Sandbox(state) => json!({
-            "what": "sandbox",
+        Evidence::Sandbox(state) | Evidence::VerifierSandbox(state) => json!({
+            "what": if matches!(evidence, Evidence::Sandbox(_)) { "sandbox" } else { "verifier_sandbox" },
             "gone": state.gone,
             "lost": state.lost.as_ref().map(|loss| loss.kind.as_str()),
             "main": state.main.as_ref().map(|death| (death.code, death.oom)),
@@ -110,6 +110,8 @@ pub(super) fn told(evidence: &Evidence) -> serde_json::Value {
         Evidence::Store(text)
         | Evidence::Unusable(_, text)
         | Evidence::NothingToCarry(text)
+        | Evidence::TooMuchToCarry(text)
+        | Evidence::Overfull(text)
         | Evidence::Engine(_, text)
         | Evidence::Unhealthy(text)
         | Evidence::ServiceFailed(text)

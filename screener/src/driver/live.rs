@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, net::SocketAddr, path::Path, sync::Arc, tim
 use assay_core::{
     control::{
         proxy::{Ledger, Loaded, Probe, Switch},
-        runner::{Collect, Execute, Isolation, Manifest},
+        runner::{Collect, Execute, Isolation, Manifest, Written},
         service::{ServiceHealth, ServiceState},
     },
     id::{ExecId, Fence},
@@ -140,6 +140,11 @@ impl Live {
     /// The end of what a service printed.
     pub(super) async fn service_output(&self, name: &str) -> Result<bytes::Bytes, Error> {
         self.runner.service_output(name).await
+    }
+
+    /// What was written to disk since the runner began.
+    pub(super) async fn written(&self) -> Result<Written, Error> {
+        self.runner.written().await
     }
 
     /// Does the runner still answer?

@@ -128,9 +128,14 @@ impl<E: Engine> Driver<E> {
             step: &step,
             resolvers: &self.site.resolvers,
         };
-        ingredients
+        let mut spec = ingredients
             .sandbox(place, image, services, phase)
-            .ok_or_else(|| Evidence::Bug("the attempt's seed is not 32 bytes".to_owned()).into())
+            .ok_or_else(|| Evidence::Bug("the attempt's seed is not 32 bytes".to_owned()))?;
+        if matches!(place, Place::Verifier(_)) {
+            // How much its agent left is not the verifier's doing.
+            spec.resources.disk_bytes += self.carried_bytes;
+        }
+        Ok(spec)
     }
 
     fn connect(&self, place: Place, sandbox: assay_engine::Sandbox) -> Result<Arc<Live>, Halt> {

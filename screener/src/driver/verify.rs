@@ -57,6 +57,7 @@ impl<E: Engine> Driver<E> {
             {
                 live.kill().await?;
             }
+            self.check_disk(&live).await?;
             self.switch(&live, EgressPhase::Verify).await?;
             self.clean_for_verifier(&live).await?;
             self.check_shell(&live).await?;
@@ -101,6 +102,7 @@ impl<E: Engine> Driver<E> {
         };
         let place = Place::Verifier(self.row.step);
         let live = self.open(place, image, &services, EgressPhase::Verify).await?;
+        self.apart = Some(Arc::clone(&live));
         let records = self.follow_proxy(&live, place);
         let mut seen = self.verify_in(&live, own, carried).await?;
         if !own.services.is_empty() {
@@ -112,6 +114,7 @@ impl<E: Engine> Driver<E> {
         if let Err(error) = self.site.engine.destroy(&live.name()).await {
             tracing::warn!(%error, "the verifier's sandbox stays for the reconciler");
         }
+        self.apart = None;
         Ok(seen)
     }
 
@@ -132,8 +135,11 @@ impl<E: Engine> Driver<E> {
         };
         let tar = self.folder.join("carried.tar");
         match main.collect(&request, &tar).await? {
-            Collected::TooBig(message) => Err(Evidence::NothingToCarry(message).into()),
-            Collected::Here(_) => Ok(Carried::Tar),
+            Collected::TooBig(message) => Err(Evidence::TooMuchToCarry(message).into()),
+            Collected::Here(manifest) => {
+                self.carried_bytes = manifest.entries.iter().map(|entry| entry.size).sum();
+                Ok(Carried::Tar)
+            }
         }
     }
 

@@ -53,3 +53,35 @@ async fn what_one_artifact_leaves_out_another_keeps_for_the_verifier() {
         ]
     );
 }
+
+/// Else an agent could have a run that it has lost not counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_leaves_more_than_can_be_carried_has_scored_nothing() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let toml =
+        "schema_version = '1.4'\nartifacts = ['/app/many']\n[verifier]\nenvironment_mode = 'separate'\n";
+    let files = Files::from([
+        ("task.toml", toml),
+        ("instruction.md", "Write files"),
+        ("environment/Dockerfile", DOCKERFILE),
+        (
+            "solution/solve.sh",
+            "#!/bin/bash\nmkdir many && cd many && seq 100001 | xargs touch\n",
+        ),
+        ("tests/test.sh", "echo 1 > /logs/verifier/reward.txt\n"),
+    ]);
+    let report = world.run(world.assignment(Contract::Oracle, &files)).await;
+    assert_eq!(
+        (report.cause, report.score),
+        (Cause::ArtifactsTooBig, Some(0.0)),
+        "{}",
+        report.detail
+    );
+    assert!(
+        report.detail.contains("more than 100000 entries"),
+        "{}",
+        report.detail
+    );
+}

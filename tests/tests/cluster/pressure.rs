@@ -31,18 +31,45 @@ async fn an_agent_that_takes_more_memory_than_it_may_is_told_so() {
     );
 }
 
-/// The kubelet evicts a pod that is above its own limit on disk. That is the agent's doing, and the node keeps its room.
+/// The kubelet looks at disks late, and evicts. What an agent has left is looked at before its verifier starts: else an
+/// agent that fills the disk as the last thing it does would have its run not counted.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_that_fills_its_disk_is_evicted_and_told_so() {
+async fn an_agent_that_fills_its_disk_is_told_so_however_late() {
     let Some(kit) = runs::installation(&[]).await else {
         return;
     };
+    let fills = [
+        ("at its end", "head -c 400M /dev/zero >/var/tmp/fill\n"),
+        (
+            "by a file of the kubelet's",
+            "head -c 400M /dev/zero >>/dev/termination-log\n",
+        ),
+        ("and stays", "head -c 400M /dev/zero >/var/tmp/fill\nsleep 300\n"),
+    ];
+    for (how, fills) in fills {
+        let ended = ended(&kit, &small(), &format!("echo 42 >answer.txt\n{fills}")).await;
+        assert_eq!(ended.run.cause, Some(Cause::AgentOutOfDisk), "{how}: {ended:#?}");
+        assert_eq!((ended.run.score, ended.attempts.len()), (Some(0.0), 1), "{how}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_leaves_its_disk_nearly_full_is_verified() {
+    let Some(kit) = runs::installation(&[]).await else {
+        return;
+    };
+    let fills = "echo 42 >answer.txt\nhead -c 120M /dev/zero >/var/tmp/fill\n";
+    let ended = ended(&kit, &small(), fills).await;
+    assert_eq!(ended.run.cause, Some(Cause::Completed), "{ended:#?}");
+    assert_eq!(ended.run.score, Some(1.0), "{ended:#?}");
+}
+
+/// The good task with a small disk.
+fn small() -> Files {
     let task = runs::task_of_an_image();
-    let toml = task
-        .text("task.toml")
-        .replace("memory_mb = 256\n", "memory_mb = 256\nstorage_mb = 128\n");
-    let fills = "echo 42 >answer.txt\nhead -c 400M /dev/zero >/var/tmp/fill\nsleep 110\n";
-    let ended = ended(&kit, &task.with("task.toml", toml), fills).await;
-    assert_eq!(ended.run.cause, Some(Cause::AgentOutOfDisk), "{ended:#?}");
-    assert_eq!(ended.attempts.len(), 1, "{ended:#?}");
+    let toml = task.text("task.toml");
+    task.with(
+        "task.toml",
+        toml.replace("memory_mb = 256\n", "memory_mb = 256\nstorage_mb = 128\n"),
+    )
 }
