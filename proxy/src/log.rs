@@ -16,7 +16,7 @@ use assay_core::{
     clock::Clock,
     ledger::{
         Entry,
-        log::{CUT_OFF, Line},
+        log::{CUT_OFF, Chain, Line},
     },
 };
 
@@ -31,6 +31,7 @@ pub struct Log {
 #[derive(Debug, Default)]
 struct Written {
     bytes: u64,
+    chain: Chain,
     /// The last line was written in part.
     torn: bool,
     /// The last line could not be written.
@@ -59,11 +60,9 @@ impl Log {
     /// # Errors
     /// It is not there, e.g. for want of space. What got there of it reads as no line.
     pub fn append(&self, entry: &Entry) -> io::Result<()> {
-        let mut line = Vec::with_capacity(TYPICAL_BYTES);
         let time = self.clock.now().to_string();
         let entry = entry.clone();
-        serde_json::to_writer(&mut line, &Line { time, entry })?;
-        line.push(b'\n');
+        let line = Line { time, entry };
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let appended = written.append(&self.file, &line);
         let failed = std::mem::replace(&mut written.failing, appended.is_err());
@@ -96,16 +95,25 @@ impl Log {
 }
 
 impl Written {
-    /// A line that was cut off is marked as such first: without its line end alone it would read as a whole one.
-    fn append(&mut self, file: &File, line: &[u8]) -> io::Result<()> {
+    /// A line that was cut off is marked as such first: without its line end alone it would read as a whole one. The first
+    /// line is written twice.
+    fn append(&mut self, file: &File, line: &Line) -> io::Result<()> {
+        let (mut text, chain) = self.chain.seal(line)?;
+        text.push('\n');
+        if self.chain.is_new() {
+            text = text.repeat(2);
+        }
         if self.torn {
             self.put(file, CUT_OFF.as_bytes())?;
             self.put(file, b"\n")?;
             self.torn = false;
         }
         let before = self.bytes;
-        let put = self.put(file, line);
+        let put = self.put(file, text.as_bytes());
         self.torn = put.is_err() && self.bytes > before;
+        if put.is_ok() {
+            self.chain = chain;
+        }
         put
     }
 
@@ -124,8 +132,6 @@ impl Written {
         Ok(())
     }
 }
-
-const TYPICAL_BYTES: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -156,9 +162,11 @@ mod tests {
         assert_eq!(log.bytes(), bytes.len() as u64);
         assert_eq!(read(&bytes), entries);
         assert_eq!(read(&bytes[..bytes.len() - 5]), entries[..2]);
+        let last = bytes.split(|byte| *byte == b'\n').rev().nth(1).unwrap();
         for missing in 1..20 {
-            let torn = [&bytes[..bytes.len() - missing], b" cut off\n", &bytes[..]].concat();
-            assert_eq!(read(&torn), [&entries[..2], &entries].concat(), "{missing}");
+            // What was cut off was written again.
+            let torn = [&bytes[..bytes.len() - missing], b" cut off\n", last, b"\n"].concat();
+            assert_eq!(read(&torn), entries, "{missing}");
         }
     }
 }

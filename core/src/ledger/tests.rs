@@ -202,13 +202,14 @@ fn a_damaged_line_of_the_log_is_not_passed_over() {
     entries.push(entry);
     entries.push(book.settle(settled.id, bill(60), Fault::Nobody).unwrap());
     entries.push(book.reserve(AGENT, &model(), &ask(50, 5)).unwrap().1);
-    let lines: Vec<String> = entries
-        .into_iter()
-        .map(|entry| {
-            let time = "2026-11-20T00:00:00Z".to_owned();
-            serde_json::to_string(&log::Line { time, entry }).unwrap()
-        })
-        .collect();
+    let (mut chain, mut lines) = (log::Chain::default(), Vec::new());
+    for entry in entries {
+        let time = "2026-11-20T00:00:00Z".to_owned();
+        let (text, next) = chain.seal(&log::Line { time, entry }).unwrap();
+        chain = next;
+        lines.push(text);
+    }
+    lines.insert(0, lines[0].clone());
     let costs = |lines: &[String]| {
         let mut book = Book::replay(&log::read(lines.join("\n").as_bytes()));
         book.close();
@@ -218,11 +219,11 @@ fn a_damaged_line_of_the_log_is_not_passed_over() {
     assert_eq!(costs(&lines), (60, 160));
     // The last line may be cut off by a crash, and one that was cut off by a full disk says so.
     let mut cut = lines.clone();
-    cut[3].truncate(20);
+    cut[4].truncate(20);
     assert_eq!(costs(&cut), (60, 60));
-    cut.insert(3, format!("{}{}", &lines[3][..20], log::CUT_OFF));
+    cut.insert(4, format!("{}{}", &lines[4][..20], log::CUT_OFF));
     assert_eq!(costs(&cut), (60, 60));
-    for (at, settled) in [(1, 0), (2, 0), (3, 60)] {
+    for (at, settled) in [(1, 0), (2, 0), (3, 0), (4, 60)] {
         let mut damaged = lines.clone();
         damaged[at].replace_range(10..12, "\u{0}\u{0}");
         damaged.push(String::new());
