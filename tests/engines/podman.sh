@@ -38,6 +38,7 @@ start() {
     configure
     if ! answers; then
         rm -f "$socket"
+        forget_the_dead
         CONTAINERS_CONF=$folder/containers.conf setsid podman --root "$folder/root" --runroot "$folder/run" \
             --tmpdir "$folder/tmp" system service --time 0 "unix://$socket" >"$folder/podman.log" 2>&1 </dev/null &
         pid=$!
@@ -49,6 +50,22 @@ start() {
 
 # Its monitors outlive the service, and what they watch outlives them.
 monitors() { pgrep -f "conmon .*$folder/root" || true; }
+
+# Podman's network plug-in forwards ports of this machine to containers by packet rules. Those of a container that was
+# killed rather than removed stay, and whoever is given such a port afterwards is reached by nobody.
+forget_the_dead() {
+    rules=$(iptables-save -t nat 2>/dev/null) || return 0
+    forwarded=$(echo "$rules" | grep -- '--comment "dnat name: ') || return 0
+    for id in $(echo "$forwarded" | grep -oE '[0-9a-f]{64}' | sort -u); do
+        pgrep -f "conmon .*-c $id" >/dev/null && continue
+        own=$(echo "$forwarded" | grep "$id")
+        for port in $(echo "$own" | sed -n 's/.*--dport \([0-9]*\) .*/\1/p'); do
+            echo "$rules" | grep -E -- "^-A NETAVARK-DN-.* --dport $port "
+        done
+        echo "$own"
+    done | { echo '*nat'; sed 's/^-A/-D/' | sort -u; echo COMMIT; } | iptables-restore --noflush --wait ||
+        say "rules of containers that are gone stay in the table nat"
+}
 
 left() {
     things=$(
@@ -69,6 +86,7 @@ stop() {
     end $(monitors)
     # shellcheck disable=SC2046
     end $(inside)
+    forget_the_dead
     # Podman keeps its storage mounted, and a folder with mounts cannot be removed.
     unmount
 }
