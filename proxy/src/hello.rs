@@ -8,7 +8,7 @@ mod ech;
 use std::{io, time::Duration};
 
 use assay_core::egress::HostName;
-use rustls::server::Acceptor;
+use rustls::{InvalidMessage, server::Acceptor};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     time::timeout,
@@ -100,8 +100,9 @@ fn name(sent: Option<&str>) -> Result<HostName, Refused> {
 )]
 fn reason(error: &rustls::Error) -> Reason {
     match error {
+        rustls::Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)
+        | rustls::Error::PeerSentOversizedRecord => "hello_too_large",
         rustls::Error::InvalidMessage(_) | rustls::Error::InappropriateMessage { .. } => "not_tls",
-        rustls::Error::PeerSentOversizedRecord => "hello_too_large",
         _ => "hello_refused",
     }
 }
