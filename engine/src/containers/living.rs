@@ -104,14 +104,15 @@ pub(super) async fn list(engine: &Containers) -> Result<Vec<Listed>, Error> {
     Ok(by_name.into_values().collect())
 }
 
-async fn summaries(
+/// All containers that the filter lets through, ended ones too.
+pub(super) async fn summaries(
     engine: &Containers,
     filter: HashMap<String, Vec<String>>,
 ) -> Result<Vec<ContainerSummary>, Error> {
     loop {
         let options = ListContainersOptions {
             all: true,
-            filters: Some(filter.clone()),
+            filters: Some(filter.clone()).filter(|filter| !filter.is_empty()),
             ..ListContainersOptions::default()
         };
         match engine.docker.list_containers(Some(options)).await {

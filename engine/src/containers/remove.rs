@@ -1,8 +1,8 @@
 //! Ends sandboxes: asks the proxy to end, or removes every trace.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use bollard::query_parameters::{KillContainerOptions, ListContainersOptions, RemoveContainerOptions};
+use bollard::query_parameters::{KillContainerOptions, RemoveContainerOptions};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
@@ -10,7 +10,7 @@ use super::{
     Containers,
     fault::{fault, is_missing, status},
     labels::Role,
-    living::{Member, members},
+    living::{Member, members, summaries},
     volumes, within,
 };
 use crate::{Error, SandboxRef};
@@ -73,12 +73,7 @@ async fn remove_guests(engine: &Containers, members: &[Member]) -> Result<(), Er
         return Ok(());
     };
     let namespace = format!("container:{}", holder.id);
-    let options = ListContainersOptions {
-        all: true,
-        ..ListContainersOptions::default()
-    };
-    let listed = engine.docker.list_containers(Some(options)).await;
-    for container in listed.map_err(|error| fault("list containers", &error))? {
+    for container in summaries(engine, HashMap::new()).await? {
         let network = container.host_config.and_then(|config| config.network_mode);
         let Some(id) = container.id.filter(|_| network.as_ref() == Some(&namespace)) else {
             continue;
