@@ -92,13 +92,19 @@ impl Live {
         env
     }
 
-    /// Waits until the runner takes a phase, and tells how it confines what it starts.
+    /// Waits until the runner takes a phase and the proxy answers, and tells how the former confines what it starts.
+    ///
+    /// The runner has seen its proxy long before. But a port of this machine that another sandbox gave back a moment ago
+    /// may still lead there: Podman frees it before it takes its packet rules away.
     pub(super) async fn wait_ready(&self, patience: Duration) -> Result<Isolation, Halt> {
         let start = tokio::time::Instant::now();
         let mut pause = Duration::from_millis(5);
         loop {
             let (reason, service) = match self.runner.health().await {
-                Ok(health) if health.ready => return Ok(health.isolation),
+                Ok(health) if health.ready => match self.proxy.health().await {
+                    Ok(_) => return Ok(health.isolation),
+                    Err(error) => (format!("the proxy's control: {error}"), false),
+                },
                 Ok(health) => {
                     if let Some(words) = failed(&health.services) {
                         return Err(Evidence::ServiceFailed(words).into());
