@@ -14,14 +14,30 @@ command -v go >/dev/null || fail "Go is missing; install Go $(sed -n 's/^go //p'
 caches=${CLUSTER_GO:-$cluster_cache/go}
 export GOCACHE=$caches/build GOMODCACHE=$caches/mod GOTOOLCHAIN=local
 
+# One try. Not as a condition: there `set -e` is ignored, and a step that fails would be passed over.
+try() { # component folder: its status is in `tried`
+  set +e
+  (set -e; cd "$cluster_folder/modules/$1"; . "$cluster_folder/build/$1.sh" "$2")
+  tried=$?
+  set -e
+}
+
 build() { # component
-  local name=$1 bin part begin=$SECONDS
+  local name=$1 bin part begin=$SECONDS again
   bin=$(bin_of "$name")
   [ -d "$bin" ] && return
   say "building $name $(version_of "$name")"
   mkdir -p "$cluster_cache"
+  # What a build that was killed has left; nobody else builds now.
+  rm -rf "$cluster_cache/.$name."??????
   part=$(mktemp -d "$cluster_cache/.$name.XXXXXX")
-  if ! (cd "$cluster_folder/modules/$name" && . "$cluster_folder/build/$name.sh" "$part"); then
+  # A download may break off. What has come is kept, and what was compiled, so another try only does the rest.
+  for again in 1 2 3; do
+    try "$name" "$part"
+    [ $tried != 0 ] || break
+    say "$name: try $again of 3 ended with status $tried"
+  done
+  if [ $tried != 0 ]; then
     rm -rf "$part"
     fail "$name was not built. A download that fails: try again, what is there is kept. A sum that differs: pin.sh and look at the change"
   fi
