@@ -16,7 +16,7 @@ kubectl apply -k "$cluster_folder/../../manifests/base" >&2
 kubectl create configmap admission -n assay-sandboxes --dry-run=client -o yaml \
   --from-literal=init="$(pinned init-iptables)" --from-literal=proxy="$(pinned proxy)" | kubectl apply -f - >&2
 kubectl set image -n assay-system deployment/beacon beacon="$(pinned proxy)" >&2
-kubectl rollout status -n assay-system deployment/beacon --timeout=120s >&2
+kubectl rollout status -n assay-system deployment/beacon --timeout=300s >&2
 # Registry and the object store of the tests are not in this cluster but on its node.
 kubectl apply -f - >&2 <<EOF
 apiVersion: networking.k8s.io/v1

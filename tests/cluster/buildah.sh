@@ -17,7 +17,7 @@ if [ ! -f "$tar" ]; then
   trap 'rm -rf "$root"' EXIT
   mkdir "$root/debs" "$root/root"
   chmod 777 "$root/debs"
-  (cd "$root/debs" && apt-get download -qq "${packages[@]}" >&2) || fail "apt-get download ${packages[*]} failed; see its messages above"
+  (cd "$root/debs" && apt-get -o Acquire::Retries=5 download -qq "${packages[@]}" >&2) || fail "apt-get download ${packages[*]} failed; see its messages above"
   tar -C "$root/root" -xf "$cache/bookworm-slim-1.tar"
   for deb in "$root"/debs/*.deb; do dpkg-deb --fsys-tarfile "$deb" | tar -C "$root/root" --keep-directory-symlink -xf -; done
   rm -rf "$root"/root/usr/share/{doc,man,locale}

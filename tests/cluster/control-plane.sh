@@ -60,6 +60,8 @@ secrets() {
   local password
   "${kubectl[@]}" get secret -n assay-system seal >/dev/null 2>&1 && return
   password=$(random 24)
+  # The seal is made last: without it, others are of a run that was killed here.
+  "${kubectl[@]}" delete secret -n assay-system --ignore-not-found database objects pending-work >&2
   "${kubectl[@]}" create secret generic database -n assay-system --from-literal=password="$password" \
     --from-literal=url="postgres://assay:$password@postgres.assay-system.svc/assay" >&2
   "${kubectl[@]}" create secret generic objects -n assay-system --from-literal=endpoint=http://10.96.0.90:9000 \
@@ -111,8 +113,8 @@ by_kustomize() {
   # A Job cannot be changed.
   "${kubectl[@]}" delete job -n assay-system migrate --ignore-not-found --wait >&2
   "${kubectl[@]}" apply --server-side --force-conflicts -k "$work/named" >&2
-  "${kubectl[@]}" rollout status -n assay-system statefulset/postgres --timeout=120s >&2
-  "${kubectl[@]}" wait -n assay-system --for=condition=Complete job/migrate --timeout=120s >&2
+  "${kubectl[@]}" rollout status -n assay-system statefulset/postgres --timeout=300s >&2
+  "${kubectl[@]}" wait -n assay-system --for=condition=Complete job/migrate --timeout=300s >&2
 }
 
 values() { # what the overlay says, in the chart's words
@@ -141,7 +143,7 @@ by_helm() {
   values >"$work/values.yaml"
   KUBECTL=${kubectl[0]} "$ASSAY_HELM" --kubeconfig "${kubectl[2]}" install assay "$cluster_folder/../../manifests/chart" \
     --namespace default --take-ownership --values "$work/values.yaml" --post-renderer "$cluster_folder/overlay/render.sh" \
-    --wait --timeout 3m >&2
+    --wait --timeout 10m >&2
 }
 
 program api assay-api
@@ -152,7 +154,7 @@ postgres
 secrets
 if [ -n "${ASSAY_HELM:-}" ]; then by_helm; else by_kustomize; fi
 for name in deployment/api statefulset/screener-1 statefulset/screener-2; do
-  "${kubectl[@]}" rollout status -n assay-system "$name" --timeout=120s >&2
+  "${kubectl[@]}" rollout status -n assay-system "$name" --timeout=300s >&2
 done
 echo http://10.96.0.80:8000
 "${kubectl[@]}" exec -n assay-system deployment/api -c api -- assay-api key create --name cluster --scope admin

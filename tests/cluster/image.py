@@ -25,7 +25,7 @@ def ask(method, url, body=None, headers=None):
     request = urllib.request.Request(url, data=body, method=method, headers=headers or {})
     # Never through a proxy: the registry is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    return opener.open(request, timeout=120)
+    return opener.open(request, timeout=600)
 
 
 def exists(url):

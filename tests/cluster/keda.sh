@@ -58,7 +58,7 @@ images=$(
 kustomization >"$work/kustomization.yaml"
 "${kubectl[@]}" apply --server-side --force-conflicts -k "$work" >&2
 for name in keda-operator keda-metrics-apiserver keda-admission; do
-  "${kubectl[@]}" rollout status -n keda deployment/$name --timeout=180s >&2
+  "${kubectl[@]}" rollout status -n keda deployment/$name --timeout=300s >&2
 done
-"${kubectl[@]}" wait --for=condition=Available apiservice/v1beta1.external.metrics.k8s.io --timeout=60s >&2
+"${kubectl[@]}" wait --for=condition=Available apiservice/v1beta1.external.metrics.k8s.io --timeout=300s >&2
 say "KEDA $(version_of keda) serves external metrics after $SECONDS s"

@@ -39,7 +39,9 @@ need_packages() { # package…
   local kept=
   [ -e /usr/sbin/policy-rc.d ] && kept=1 || mv /usr/sbin/policy-rc.d.assay /usr/sbin/policy-rc.d
   local status=0
-  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; } || status=$?
+  # A mirror that hiccups is asked again, and another apt on this machine is waited for.
+  local patient=(-o Acquire::Retries=5 -o DPkg::Lock::Timeout=600)
+  { apt-get "${patient[@]}" update -qq && DEBIAN_FRONTEND=noninteractive apt-get "${patient[@]}" install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; } || status=$?
   rm -f /usr/sbin/policy-rc.d.assay
   [ -n "$kept" ] || rm -f /usr/sbin/policy-rc.d
   [ $status = 0 ] || fail "apt-get could not install ${missing[*]}; see its messages above"
@@ -81,7 +83,8 @@ start() { # name command…
   local name=$1
   shift
   if alive "$name"; then return; fi
-  setsid "$@" >>"$state/log/$name.log" 2>&1 </dev/null &
+  # Not with the lock of run.sh: it is to be free when that has been killed.
+  setsid "$@" >>"$state/log/$name.log" 2>&1 </dev/null 8>&- &
   echo $! >"$state/pid/$name"
 }
 
@@ -89,6 +92,11 @@ stop() { # name [tenths of a second]
   local pid tries=0
   [ -f "$state/pid/$1" ] || return 0
   pid=$(cat "$state/pid/$1")
+  # Each names its folder in its arguments; after a restart of the machine the number is somebody else's.
+  if ! grep -qszF -- "$state" "/proc/$pid/cmdline"; then
+    rm -f "$state/pid/$1"
+    return 0
+  fi
   kill "$pid" 2>/dev/null || true
   while kill -0 "$pid" 2>/dev/null && [ $tries -lt "${2:-50}" ]; do
     tries=$((tries + 1))
@@ -104,7 +112,7 @@ until_ok() { # name seconds command…
   shift 2
   until "$@" >/dev/null 2>&1; do
     if [ $SECONDS -ge $end ] || ! alive "$name"; then
-      tail -20 "$state/log/$name.log" >&2
+      tail -40 "$state/log/$name.log" >&2
       fail "$name does not answer to: $*. Its log is $state/log/$name.log"
     fi
     sleep 0.1

@@ -23,6 +23,8 @@ kubectl() { "$kubernetes/kubectl" --kubeconfig "$pki/admin.kubeconfig" "$@"; }
 
 mkdir -p "$state"/{pid,log,cni/conf,cni/bin,registry,kubelet,podlogs} "$run_folder"
 echo "$CNI" >"$state/cni/name"
+# For whoever wants the machine's one cluster next.
+echo "$state" >"$run_folder/folder"
 
 network() {
   # A node needs an address that is not the loopback; it stands on a bridge of its own.
@@ -49,7 +51,7 @@ storage: {filesystem: {rootdirectory: $state/registry}, delete: {enabled: true}}
 http: {addr: "$node_address:5000"}
 EOF
   start registry docker-registry serve "$state/registry.yml"
-  until_ok registry 20 curl -fs --noproxy '*' $registry_url/v2/
+  until_ok registry 180 curl -fs --noproxy '*' $registry_url/v2/
 }
 
 # What manifests/components/registry says, but for what this node lacks. Nodes and tests come without a name here; who may do
@@ -59,7 +61,7 @@ zot() {
   "$cluster_folder/zot.sh" open "$state/registry" $node_address:5000 >"$state/zot.json"
   "$ASSAY_ZOT" verify "$state/zot.json" >>"$state/log/registry.log" 2>&1 || fail "Zot does not take $state/zot.json; see $state/log/registry.log"
   start registry "$ASSAY_ZOT" serve "$state/zot.json"
-  until_ok registry 20 curl -fs --noproxy '*' $registry_url/v2/
+  until_ok registry 180 curl -fs --noproxy '*' $registry_url/v2/
 }
 
 etcd() {
@@ -67,14 +69,15 @@ etcd() {
     --listen-client-urls http://127.0.0.1:12379 --advertise-client-urls http://127.0.0.1:12379 \
     --listen-peer-urls http://127.0.0.1:12380 --initial-advertise-peer-urls http://127.0.0.1:12380 \
     --initial-cluster node1=http://127.0.0.1:12380
-  until_ok etcd 20 curl -fs --noproxy '*' http://127.0.0.1:12379/health
+  until_ok etcd 180 curl -fs --noproxy '*' http://127.0.0.1:12379/health
 }
 
 containerd() {
   local hosts
   for hosts in docker.io $node_address:5000; do
     mkdir -p "$state/certs.d/$hosts"
-    printf 'server = "%s"\n[host."%s"]\ncapabilities = ["pull", "resolve"]\n' $registry_url $registry_url >"$state/certs.d/$hosts/hosts.toml"
+    # Read at each pull, so never written while one may go on.
+    [ -f "$state/certs.d/$hosts/hosts.toml" ] || printf 'server = "%s"\n[host."%s"]\ncapabilities = ["pull", "resolve"]\n' $registry_url $registry_url >"$state/certs.d/$hosts/hosts.toml"
   done
   cp -n /usr/lib/cni/* "$state/cni/bin/"
   cat >"$state/containerd.toml" <<EOF
@@ -114,7 +117,7 @@ EOF
 EOF
   fi
   start containerd env PATH="$containerd:$runc:$PATH" "$containerd/containerd" --config "$state/containerd.toml"
-  until_ok containerd 20 "$containerd/ctr" -a "$containerd_socket" version
+  until_ok containerd 180 "$containerd/ctr" -a "$containerd_socket" version
 }
 
 apiserver() {
@@ -141,7 +144,7 @@ EOF
     --proxy-client-key-file="$pki/front-proxy-client.key" --allow-privileged=true --profiling=false \
     --audit-policy-file="$state/audit.yaml" --audit-log-path="$state/log/audit.log" --audit-log-maxsize=64 --audit-log-maxbackup=1
   # The controller manager leaves at once when the roles that it needs are not there yet.
-  until_ok kube-apiserver 120 kubectl get --raw /readyz
+  until_ok kube-apiserver 300 kubectl get --raw /readyz
 }
 
 controllers() {
@@ -157,7 +160,8 @@ controllers() {
 }
 
 kubelet() {
-  echo "nameserver 127.0.0.1" >"$state/resolv.conf"
+  # Read for each pod, so never written while there are some.
+  [ -f "$state/resolv.conf" ] || echo "nameserver 127.0.0.1" >"$state/resolv.conf"
   cat >"$state/kubelet.yaml" <<EOF
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -188,7 +192,7 @@ imageGCLowThresholdPercent: 98
 EOF
   start kubelet "$kubernetes/kubelet" --config="$state/kubelet.yaml" --kubeconfig="$pki/kubelet.kubeconfig" \
     --root-dir="$state/kubelet" --hostname-override=node1 --node-ip=$node_address
-  until_ok kubelet 60 kubectl get node node1
+  until_ok kubelet 180 kubectl get node node1
 }
 
 kube_proxy() {
@@ -226,7 +230,7 @@ controllers
 kubelet
 kube_proxy
 [ "$CNI" != cilium ] || . "$cluster_folder/cilium.sh"
-until_ok kubelet 120 ready
-until_ok kube-controller-manager 60 account
+until_ok kubelet 300 ready
+until_ok kube-controller-manager 180 account
 say "one node, Kubernetes $(version_of kubernetes), CNI $CNI, registry $registry_url, ready after $SECONDS s"
 echo "$pki/admin.kubeconfig"
