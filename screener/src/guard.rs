@@ -162,5 +162,5 @@ const OPERATION: &str = "look at the walls of the cluster";
 /// A policy drops in silence; who answers is near.
 const ONE_DIAL: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(100);
-/// Policies may come a moment after the pod.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Policies may come a moment after the pod, on a busy node ten seconds and more.
+const PATIENCE: Duration = Duration::from_secs(30);

@@ -74,4 +74,5 @@ const ONE_DIAL: Duration = Duration::from_millis(300);
 /// Between the beginnings of the two looks that prove it.
 const APART: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(20);
-const PATIENCE: Duration = Duration::from_secs(15);
+/// A node with more work than processors takes ten seconds and more to change its rules; an attempt is worth a wait.
+const PATIENCE: Duration = Duration::from_secs(30);
