@@ -36,7 +36,7 @@ async fn every_way_out_is_open_without_walls_and_closed_behind_each_that_claims_
         "what does not succeed without walls proves nothing"
     );
     let all = open.through.len();
-    assert!(all > 20 && open.visits.len() > 15, "{open:?}");
+    assert!(all > 20, "{open:?}");
 
     let Some(walled) = Space::make("bypass-both", true, true) else {
         return;
@@ -116,7 +116,7 @@ async fn network(engine: &Kubernetes, trial: &Trial<'_, Kubernetes>) -> Network 
 
 /// Nothing can be run in it any more.
 async fn ends(trial: &Trial<'_, Kubernetes>) {
-    let end = tokio::time::Instant::now() + Duration::from_secs(15);
+    let end = tokio::time::Instant::now() + Duration::from_mins(2);
     while let Ok((_, Some(0))) = trial.output(&["true"]).await {
         assert!(
             tokio::time::Instant::now() < end,

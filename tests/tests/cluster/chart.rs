@@ -3,7 +3,10 @@
 //!
 //! `ASSAY_TEST_KUBE_EMPTY` says that nothing of ours is there: cluster/run.sh does this before everything else.
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use assay_tests::kubectl::{self, Kubectl};
 
@@ -44,9 +47,9 @@ fn helm_installs_the_chart_changes_it_and_removes_it() {
         "--set",
         "api.replicas=3",
     ]);
-    assert_eq!(release.replicas(), "3");
+    release.serves("3");
     release.helm(&["rollback", "assay", "1"]);
-    assert_eq!(release.replicas(), "2");
+    release.serves("2");
     release.uninstall();
 }
 
@@ -92,7 +95,7 @@ impl Release {
             ])
             .args(words)
             .args(more)
-            .args(["--wait", "--timeout", "3m"])
+            .args(["--wait", "--timeout", "10m"])
             .env("KUBECTL", &self.program)
             .output()
             .unwrap();
@@ -100,10 +103,18 @@ impl Release {
         assert!(output.status.success(), "{words:?}: {said}");
     }
 
-    fn replicas(&self) -> String {
-        let path = "jsonpath={.status.readyReplicas}";
-        let words = ["get", "deployment", "api", "-n", "assay-system", "-o", path];
-        self.kubectl.ok(&words, None).unwrap()
+    /// Helm is done when enough are ready; that others have gone is counted a moment later.
+    fn serves(&self, replicas: &str) {
+        let ready = format!("--for=jsonpath={{.status.readyReplicas}}={replicas}");
+        let words = [
+            "wait",
+            "deployment/api",
+            "-n",
+            "assay-system",
+            &ready,
+            "--timeout=300s",
+        ];
+        self.kubectl.ok(&words, None).unwrap();
     }
 
     /// Nothing that Helm made is left, in our namespaces or in none.
@@ -112,20 +123,10 @@ impl Release {
         for namespace in ["assay-system", "assay-sandboxes", "assay-builds"] {
             let name = format!("namespace/{namespace}");
             self.kubectl
-                .ok(&["wait", "--for=delete", &name, "--timeout=120s"], None)
+                .ok(&["wait", "--for=delete", &name, "--timeout=300s"], None)
                 .unwrap();
         }
-        let kinds = self.kubectl.ok(
-            &[
-                "api-resources",
-                "--verbs=list",
-                "-o",
-                "name",
-                "--namespaced=false",
-            ],
-            None,
-        );
-        for kind in kinds.unwrap().lines() {
+        for kind in self.kinds().lines() {
             let words = [
                 "get",
                 kind,
@@ -136,6 +137,25 @@ impl Release {
             ];
             let left = self.kubectl.ok(&words, None).unwrap();
             assert_eq!(left, "", "{kind}");
+        }
+    }
+
+    /// All kinds without a namespace. KEDA serves one of the groups by itself, and the list fails while that does not answer.
+    fn kinds(&self) -> String {
+        let words = [
+            "api-resources",
+            "--verbs=list",
+            "-o",
+            "name",
+            "--namespaced=false",
+        ];
+        let begun = Instant::now();
+        loop {
+            match self.kubectl.ok(&words, None) {
+                Ok(kinds) => return kinds,
+                Err(error) => assert!(begun.elapsed() < Duration::from_mins(3), "{error:#}"),
+            }
+            std::thread::sleep(Duration::from_millis(500));
         }
     }
 }

@@ -83,6 +83,13 @@ impl Installation {
         (output.status.success(), told)
     }
 
+    /// So many of its pods are ready; on a busy node one may miss a look of its kubelet's.
+    fn serves(&self, what: &str, replicas: u32) {
+        let ready = format!("--for=jsonpath={{.status.readyReplicas}}={replicas}");
+        let words = ["wait", what, "-n", "assay-system", &ready, "--timeout=300s"];
+        self.kubectl.ok(&words, None).unwrap();
+    }
+
     fn get(&self, words: &[&str]) -> Value {
         let words = [&["get", "-n", "assay-system", "-o", "json"], words].concat();
         let output = self.kubectl.run(&words, None);
@@ -107,13 +114,11 @@ fn both_replicas_serve_and_the_schema_was_made_once() {
         return;
     };
     let _alone = ALONE.blocking_lock();
-    let api = installation.get(&["deployment", "api"]);
-    assert_eq!(api["status"]["readyReplicas"], 2, "{}", api["status"]);
+    installation.serves("deployment/api", 2);
     let migrate = installation.get(&["job", "migrate"]);
     assert_eq!(migrate["status"]["succeeded"], 1, "{}", migrate["status"]);
     for class in ["1", "2"] {
-        let set = installation.get(&["statefulset", &format!("screener-{class}")]);
-        assert_eq!(set["status"]["readyReplicas"], 1, "{}", set["status"]);
+        installation.serves(&format!("statefulset/screener-{class}"), 1);
     }
 }
 

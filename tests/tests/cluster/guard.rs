@@ -106,7 +106,7 @@ async fn a_screener_in_front_of_an_open_namespace_ends_and_takes_nothing() {
     let evaluation = person.submit(&order).await.unwrap();
     let mut screener = refused(&kit, &space);
     screener.start().unwrap();
-    let code = screener.ended(Duration::from_secs(60)).await.unwrap();
+    let code = screener.ended(Duration::from_mins(5)).await.unwrap();
     let log = screener.log();
     assert_ne!(code, Some(0), "{log}");
     assert!(log.contains("does not enforce NetworkPolicies"), "{log}");

@@ -179,7 +179,7 @@ impl Scaled {
                 "assay-system",
                 "--for=condition=Ready",
                 &object,
-                "--timeout=60s",
+                "--timeout=300s",
             ];
             self.kubectl.ok(&ready, None)?;
             let sooner = json!({"spec": {
@@ -291,7 +291,8 @@ impl Scaled {
     async fn end(&mut self, which: impl Fn(&Run) -> bool, number: usize) -> anyhow::Result<()> {
         let begun = Instant::now();
         while self.now().await?.runs("ended") < number {
-            let runs = self.runs().await?;
+            // An API that has just come back may miss a question; it is asked again.
+            let runs = self.runs().await.unwrap_or_default();
             for run in runs
                 .iter()
                 .filter(|run| run.state == RunState::Running && which(run))
@@ -346,7 +347,7 @@ impl Scaled {
         let replicas = format!("--replicas={replicas}");
         self.kubectl
             .ok(&["scale", "-n", namespace, what, &replicas], None)?;
-        let ready = ["rollout", "status", "-n", namespace, what, "--timeout=120s"];
+        let ready = ["rollout", "status", "-n", namespace, what, "--timeout=300s"];
         self.kubectl.ok(&ready, None)?;
         eprintln!(
             "+{:5.1} s  {what} is there again",
@@ -373,7 +374,7 @@ impl Drop for Scaled {
         ] {
             drop(self.start(namespace, what, replicas));
         }
-        let gone = ["delete", "--ignore-not-found", "--timeout=60s", "-f"];
+        let gone = ["delete", "--ignore-not-found", "--timeout=300s", "-f"];
         self.kubectl
             .run(&[&gone[..], &[&file.display().to_string()]].concat(), None);
         for what in ["statefulset/screener-1", "statefulset/screener-2"] {
@@ -396,8 +397,8 @@ fn name(state: RunState) -> &'static str {
 
 /// Longer than the pod autoscaler's own round of 15 s, the window and the period above, twice over.
 const SCALE_IN: Duration = Duration::from_secs(45);
-/// What a node of two cores needs for six sandboxes, with three rounds of the autoscaler.
-const PATIENCE: Duration = Duration::from_mins(3);
+/// Guards against hanging alone: six sandboxes on a busy node of two cores, with three rounds of the autoscaler.
+const PATIENCE: Duration = Duration::from_mins(10);
 const LOOK: Duration = Duration::from_millis(300);
 /// Waits to be let go.
 const AGENT: &str = "until [ -e /tmp/go ]; do sleep 0.1; done\necho 42 >answer.txt\n";

@@ -218,7 +218,8 @@ services:
       retries: 100
 "#;
 
-const TASK: &str = "schema_version = \"1.4\"\n[agent]\ntimeout_sec = 120\n[verifier]\ntimeout_sec = 60\n";
+/// No test is about these deadlines. Agents wait to be let go, for as long as what is done to them meanwhile takes.
+const TASK: &str = "schema_version = \"1.4\"\n[agent]\ntimeout_sec = 900\n[verifier]\ntimeout_sec = 300\n";
 const ENVIRONMENT: &str =
     "[environment]\ndocker_image = \"python:3.12-slim\"\nworkdir = \"/app\"\ncpus = 1\nmemory_mb = 256\n";
 

@@ -38,7 +38,7 @@ impl Space {
         space.create(&json!({
             "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space.name, "labels": labels},
         }));
-        let words = ["wait", "--for=create", "serviceaccount/default", "--timeout=30s"];
+        let words = ["wait", "--for=create", "serviceaccount/default", "--timeout=180s"];
         space.ok(&words, None);
         if policies {
             let folder = tempfile::tempdir().unwrap();

@@ -227,7 +227,10 @@ pub fn files(sandbox: SandboxId, phase: EgressPhase) -> SandboxFiles {
 pub fn spec() -> SandboxSpec {
     use assay_core::clock::Clock as _;
     let sandbox = SandboxId::new(assay_core::clock::SystemClock.now(), random());
-    trial::spec(sandbox, IMAGE, &Signer::new(&SEED))
+    SandboxSpec {
+        start_timeout: PATIENCE,
+        ..trial::spec(sandbox, IMAGE, &Signer::new(&SEED))
+    }
 }
 
 pub fn name(spec: &SandboxSpec) -> SandboxRef {

@@ -102,7 +102,8 @@ pub async fn a_proxy_that_is_asked_to_end_does<E: Real>(bench: &Bench<E>) {
     ready(sandbox.runner).await;
     let started = Instant::now();
     bench.engine.stop_proxy(&name(&spec)).await.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(10), "it only asks");
+    // Milliseconds where it only asks; the end comes when the ledger was collected, which nobody does here.
+    assert!(started.elapsed() < Duration::from_secs(30), "it only asks");
     // The ledger can still be fetched: the proxy waits until it was collected.
     let answer = http(sandbox.proxy, "GET /healthz HTTP/1.1\r\nhost: proxy")
         .await

@@ -11,7 +11,8 @@ import struct
 import subprocess
 import sys
 
-PATIENCE = 2
+# Two seconds for what is dropped in silence; who knows that all is open waits longer, for a busy machine.
+PATIENCE = float(os.environ.get("PATIENCE", "2"))
 PRIVATE, PUBLIC, API, RESOLVER = sys.argv[1:5]
 # What only somebody outside of the pod could do is left out, by name.
 LEFT_OUT = sys.argv[5].split(",") if len(sys.argv) > 5 else []
