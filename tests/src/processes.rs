@@ -87,6 +87,8 @@ pub struct Installation<G = Daemon> {
     pub replicas: Vec<Part>,
     /// The screeners.
     pub screeners: Vec<Part>,
+    /// Where the replicas listen.
+    addresses: Vec<String>,
     postgres: Option<Postgres>,
     postgres_programs: PathBuf,
     admin_key: String,
@@ -164,6 +166,7 @@ impl<G: Ground> Installation<G> {
         Ok(Self {
             api: Api::new(Profile::new(front.url(), &admin)?),
             admin_key: admin,
+            addresses,
             postgres_programs,
             front,
             ground,
@@ -202,6 +205,14 @@ impl<G: Ground> Installation<G> {
             let mut part = self.another_screener(&format!("screener-{number}"))?;
             part.start()?;
             self.screeners[number] = part;
+        }
+        Ok(())
+    }
+
+    /// Waits until every replica answers again: what changes something is sent to one alone.
+    pub async fn replicas_answer(&self) -> anyhow::Result<()> {
+        for address in &self.addresses {
+            listens(address).await?;
         }
         Ok(())
     }

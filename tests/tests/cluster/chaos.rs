@@ -109,6 +109,7 @@ async fn harm(
             for replica in &mut kit.replicas {
                 replica.start()?;
             }
+            kit.replicas_answer().await?;
         }
         Victim::Pod => {
             let words = ["delete", "pod", pod, "-n", "assay-sandboxes", "--grace-period=1"];
@@ -126,8 +127,9 @@ async fn harm(
         }
         Victim::Registry => {
             node.kill("registry").await?;
-            let begun = fail_under(person, order).await;
+            let begun = fail_under(kit, person, order).await;
             node.start().await?;
+            kit.front.let_claim();
             return begun.map(Some);
         }
     }
@@ -148,9 +150,19 @@ async fn begin_under(
     Ok(evaluation)
 }
 
-/// A run whose first attempt has failed.
-async fn fail_under(person: &Person, order: &Order) -> anyhow::Result<Evaluation> {
+/// A run whose first attempt has failed. Claims wait from then on: a start takes seconds, in which it could fail too often.
+async fn fail_under(
+    kit: &Installation<Cluster>,
+    person: &Person,
+    order: &Order,
+) -> anyhow::Result<Evaluation> {
     let evaluation = person.submit(order).await?;
+    person
+        .wait_for(&evaluation, |run| {
+            run.state == RunState::Running || run.cause.is_some()
+        })
+        .await?;
+    kit.front.stop_claims();
     person.wait_for(&evaluation, |run| run.cause.is_some()).await?;
     Ok(evaluation)
 }
