@@ -61,7 +61,7 @@ async fn only_so_many_sandboxes_wait_for_a_node() {
         assert!(matches!(error, Error::NoRoom(_)), "{error:?}");
         let listed = engine.list().await.unwrap();
         assert_eq!(listed.len(), 1, "the second was not even made: {listed:?}");
-        assert_eq!(engine.room(&slot).await.unwrap(), 0);
+        until_counted(&engine, &slot, 0).await;
     };
     // cancel-safe: it goes with its namespace.
     tokio::select! {
@@ -110,7 +110,7 @@ async fn a_quota_is_asked_before_and_told_after() {
     until_counted(&engine, &slot, 1).await;
 }
 
-/// The quota's controller counts a moment later.
+/// What waits and what a quota counts is known a moment later.
 async fn until_counted(engine: &Kubernetes, slot: &Resources, wanted: u32) {
     let end = tokio::time::Instant::now() + Duration::from_mins(2);
     loop {
