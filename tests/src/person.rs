@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use assay_cli::{api::Api, bundle, error::Error};
 use assay_core::{
     agent::{Contract, Manifest},
+    cause::Cause,
     control::runner::Stream,
     digest::Digest,
     id::AgentId,
@@ -43,6 +44,14 @@ impl Ended {
     /// The attempt that counted.
     pub fn last(&self) -> anyhow::Result<&Attempt> {
         self.attempts.last().context("a run without an attempt")
+    }
+
+    /// The attempts in which something was tried: what finds no room is given back and costs none.
+    pub fn tried(&self) -> impl Iterator<Item = &Attempt> {
+        let no_room = Some(Cause::NoRoom);
+        self.attempts
+            .iter()
+            .filter(move |attempt| attempt.cause != no_room)
     }
 
     /// The sentence that a person is told.

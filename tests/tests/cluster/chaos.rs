@@ -247,7 +247,7 @@ fn release(kit: &Installation<Cluster>, run: impl std::fmt::Display) -> anyhow::
 
 /// Perhaps this cause, as often as it may be tried again, then the reward; nothing is charged.
 fn causes(ended: &Ended, lost: Option<Cause>) -> anyhow::Result<()> {
-    let causes: Vec<_> = ended.attempts.iter().map(|attempt| attempt.cause).collect();
+    let causes: Vec<_> = ended.tried().map(|attempt| attempt.cause).collect();
     let (last, before) = causes.split_last().context("an attempt")?;
     ensure!(*last == Some(Cause::Completed), "{causes:?}: {:#?}", ended.run);
     ensure!(

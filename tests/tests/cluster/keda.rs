@@ -19,7 +19,7 @@ use assay_core::{
 use assay_tests::{
     installation::files::shell_agent,
     kubectl::Kubectl,
-    person::{Order, Person},
+    person::{Ended, Order, Person},
 };
 use serde_json::{Value, json};
 use tokio::sync::MutexGuard;
@@ -310,7 +310,9 @@ impl Scaled {
     async fn outcomes(&self) -> anyhow::Result<()> {
         for run in self.runs().await? {
             let attempts = self.person.api.attempts(run.id).await?;
-            let causes: Vec<_> = attempts.iter().map(|attempt| attempt.cause).collect();
+            let ended = Ended { run, attempts };
+            let causes: Vec<_> = ended.tried().map(|attempt| attempt.cause).collect();
+            let run = &ended.run;
             ensure!(causes == [Some(Cause::Completed)], "{causes:?}: {run:?}");
             ensure!(
                 (run.state, run.score) == (RunState::Finished, Some(1.0)),

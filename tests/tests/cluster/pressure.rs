@@ -25,7 +25,7 @@ async fn an_agent_that_takes_more_memory_than_it_may_is_told_so() {
     let ended = ended(&kit, &runs::task_of_an_image(), eats).await;
     assert_eq!(ended.run.cause, Some(Cause::AgentOutOfMemory), "{ended:#?}");
     assert_eq!(
-        (ended.run.state, ended.attempts.len()),
+        (ended.run.state, ended.tried().count()),
         (RunState::Finished, 1),
         "{ended:#?}"
     );
@@ -49,7 +49,7 @@ async fn an_agent_that_fills_its_disk_is_told_so_however_late() {
     for (how, fills) in fills {
         let ended = ended(&kit, &small(), &format!("echo 42 >answer.txt\n{fills}")).await;
         assert_eq!(ended.run.cause, Some(Cause::AgentOutOfDisk), "{how}: {ended:#?}");
-        assert_eq!((ended.run.score, ended.attempts.len()), (Some(0.0), 1), "{how}");
+        assert_eq!((ended.run.score, ended.tried().count()), (Some(0.0), 1), "{how}");
     }
 }
 

@@ -56,13 +56,7 @@ async fn taken_away(kit: &Installation<Cluster>, how: How) -> anyhow::Result<()>
         .await?;
     drop(more_important);
     let ended = chaos::outcome(kit, &person, &evaluation).await?;
-    // What found no room while the more important one was there was given back, and nothing was tried.
-    let causes: Vec<_> = ended
-        .attempts
-        .iter()
-        .map(|attempt| attempt.cause)
-        .filter(|cause| *cause != Some(Cause::NoRoom))
-        .collect();
+    let causes: Vec<_> = ended.tried().map(|attempt| attempt.cause).collect();
     ensure!(
         causes == [Some(Cause::SandboxLost), Some(Cause::Completed)],
         "{causes:?}: {:#?}",
