@@ -62,12 +62,10 @@ async fn policies_alone(scene: &Scene, engine: &Kubernetes, trial: &Trial<'_, Ku
     let network = network(engine, trial).await;
     network.run(&["nft", "flush", "ruleset"]);
     ends(trial).await;
-    // Its own files are of no pod, and a right to open such a socket is nobody's way out. What is let through has to answer
-    // in time on a busy machine too.
+    // Its own files are of no pod, and a right to open such a socket is nobody's way out.
     let came = scene.by_network(
         &network,
         "a socket for frames,a service-account token,the proxy's assignment",
-        6,
     );
     let through: BTreeSet<&str> = came.through.iter().map(String::as_str).collect();
     assert_eq!(through, BTreeSet::from(BY_ADDRESS), "{came:?}");
@@ -88,7 +86,7 @@ async fn rules_of_a_dead_proxy(scene: &Scene, engine: &Kubernetes, trial: &Trial
     assert!(killed.unwrap().success());
     ends(trial).await;
     let left_out = "a socket for frames,as the proxy's user,a service-account token,the proxy's assignment";
-    let came = scene.by_network(&network, left_out, 2);
+    let came = scene.by_network(&network, left_out);
     assert_eq!((&came.through, &came.visits), (&vec![], &vec![]), "{came:?}");
     assert!(came.stopped.len() > 15, "{came:?}");
 }

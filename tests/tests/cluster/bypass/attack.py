@@ -18,8 +18,8 @@ PRIVATE, PUBLIC, API, RESOLVER = sys.argv[1:5]
 LEFT_OUT = sys.argv[5].split(",") if len(sys.argv) > 5 else []
 
 
-def asked(stream):
-    stream.settimeout(PATIENCE)
+def asked(stream, patience=PATIENCE):
+    stream.settimeout(patience)
     stream.sendall(b"GET /assay-bypass HTTP/1.1\r\nhost: witness.example\r\n\r\n")
     answer = b""
     while more := stream.recv(200):
@@ -29,8 +29,10 @@ def asked(stream):
 
 
 def tcp(address, port):
-    with socket.create_connection((address, port), PATIENCE) as stream:
-        asked(stream)
+    # Policies alone have to let some of these through, in time on a busy machine too.
+    patience = max(PATIENCE, 6) if address == PUBLIC else PATIENCE
+    with socket.create_connection((address, port), patience) as stream:
+        asked(stream, patience)
 
 
 def udp(address, port, size=0):

@@ -112,8 +112,8 @@ impl Scene {
         self.judged(&before, &String::from_utf8_lossy(&said))
     }
 
-    /// As root of this machine in the network of a sandbox's pod: stronger than any workload. Each attack waits so many seconds.
-    pub(super) fn by_network(&self, network: &Network, left_out: &str, patience: u64) -> Came {
+    /// As root of this machine in the network of a sandbox's pod: stronger than any workload.
+    pub(super) fn by_network(&self, network: &Network, left_out: &str) -> Came {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("attack.py");
         std::fs::write(&file, ATTACK).unwrap();
@@ -122,7 +122,6 @@ impl Scene {
             let output = Command::new("nsenter")
                 .args([&format!("--net={}", network.path()), "/usr/bin/python3", "-B"])
                 .args(&words)
-                .env("PATIENCE", patience.to_string())
                 .output()
                 .unwrap();
             assert!(
