@@ -95,14 +95,9 @@ impl Log {
 }
 
 impl Written {
-    /// A line that was cut off is marked as such first: without its line end alone it would read as a whole one. The first
-    /// line is written twice.
+    /// A line that was cut off is marked as such first: without its line end alone it would read as a whole one.
     fn append(&mut self, file: &File, line: &Line) -> io::Result<()> {
-        let (mut text, chain) = self.chain.seal(line)?;
-        text.push('\n');
-        if self.chain.is_new() {
-            text = text.repeat(2);
-        }
+        let (text, chain) = self.chain.seal(line)?;
         if self.torn {
             self.put(file, CUT_OFF.as_bytes())?;
             self.put(file, b"\n")?;

@@ -259,9 +259,7 @@ fn proxy_log(bill: u64) -> Vec<u8> {
     for entry in entries {
         let time = String::new();
         let (text, next) = chain.seal(&Line { time, entry }).unwrap();
-        // The first line stands there twice.
-        let times = if chain.is_new() { 2 } else { 1 };
-        log += &format!("{text}\n").repeat(times);
+        log += &text;
         chain = next;
     }
     log.into_bytes()

@@ -24,7 +24,8 @@ pub struct Line {
 pub struct Chain(Option<Digest>);
 
 impl Chain {
-    /// The line's text without a line end, and the chain after it.
+    /// What is appended to the log for a line, its end included, and the chain after it. The first line stands there
+    /// twice: without it nobody would know what was granted.
     ///
     /// # Errors
     /// The line is none in JSON; no entry is like that.
@@ -35,12 +36,11 @@ impl Chain {
         text.push_str(SUM);
         text.push_str(&sum.hex());
         text.push_str(END);
+        text.push('\n');
+        if self.0.is_none() {
+            text = text.repeat(2);
+        }
         Ok((text, Self(Some(sum))))
-    }
-
-    /// Has no line been sealed yet?
-    pub fn is_new(self) -> bool {
-        self.0.is_none()
     }
 
     /// What a line says, and the chain after it; `None` for what is no line that comes next.
@@ -74,7 +74,7 @@ const CLOSE: &str = "}";
 const HEX_DIGITS: usize = 64;
 
 /// Reads a log back, without lines that were cut off: a reservation that was cut off was never acted upon, and the cut
-/// end of a request leaves it unresolved. The first line stands there twice: without it nobody would know what was granted.
+/// end of a request leaves it unresolved.
 ///
 /// Any other line that does not go on from the one before was damaged, or one before it is missing. What it said, and what
 /// the lines after it rest on, is not known: the account ends there as [`Entry::Damaged`].
@@ -129,10 +129,7 @@ mod tests {
             let time = "2026-11-20T00:00:00Z".to_owned();
             let entry = entry(id);
             let (text, next) = chain.seal(&Line { time, entry }).unwrap();
-            if chain.is_new() {
-                lines.push(text.clone());
-            }
-            lines.push(text);
+            lines.extend(text.lines().map(str::to_owned));
             chain = next;
         }
         lines
@@ -208,7 +205,7 @@ mod tests {
             entry: entry(9),
         });
         let mut mixed = lines;
-        mixed[3] = other.unwrap().0;
+        mixed[3] = other.unwrap().0.lines().next().unwrap().to_owned();
         assert_eq!(read(&text(&mixed)), damaged_after(2), "a line of another log");
     }
 }

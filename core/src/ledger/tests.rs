@@ -207,9 +207,8 @@ fn a_damaged_line_of_the_log_is_not_passed_over() {
         let time = "2026-11-20T00:00:00Z".to_owned();
         let (text, next) = chain.seal(&log::Line { time, entry }).unwrap();
         chain = next;
-        lines.push(text);
+        lines.extend(text.lines().map(str::to_owned));
     }
-    lines.insert(0, lines[0].clone());
     let costs = |lines: &[String]| {
         let mut book = Book::replay(&log::read(lines.join("\n").as_bytes()));
         book.close();
