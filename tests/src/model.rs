@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod bill;
 pub mod catalogue;
+pub mod heard;
 pub mod messages;
 pub mod script;
 pub mod serve;
@@ -13,5 +14,6 @@ pub mod tls;
 
 pub use bill::Bill;
 pub use catalogue::Offer;
+pub use heard::Heard;
 pub use script::Script;
 pub use serve::{Model, Settings};

@@ -1,7 +1,7 @@
 //! What the control plane asks a model router about: bills and workspaces, against the scripted service.
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use assay_core::upstream::{Dialect, Upstream, Workspace};
 use assay_runtime::router::Router;
@@ -13,6 +13,7 @@ async fn service(dialect: Dialect) -> (Model, Upstream) {
         listen: "127.0.0.1:0".parse().unwrap(),
         names: vec!["router.example.com".to_owned()],
         dialect,
+        dialects: BTreeMap::new(),
         key: "sk-real".to_owned(),
         prices: assay_core::price::PriceTable::default(),
         script: Script::default(),

@@ -1,6 +1,6 @@
 //! The scripted model answers as the real services do, misbehaves when asked, and keeps a bill.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use assay_core::upstream::Dialect;
 use assay_tests::model::{Model, Script, Settings};
@@ -20,6 +20,7 @@ async fn service(dialect: Dialect) -> Model {
         listen: "127.0.0.1:0".parse().unwrap(),
         names: vec![HOST.to_owned()],
         dialect,
+        dialects: BTreeMap::new(),
         key: "k".to_owned(),
         prices: toml::from_str(prices).unwrap(),
         script: toml::from_str::<Script>(script).unwrap(),

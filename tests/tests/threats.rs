@@ -18,6 +18,8 @@ mod d_http;
 mod e_json;
 #[path = "threats/f_models.rs"]
 mod f_models;
+#[path = "threats/g_words.rs"]
+mod g_words;
 #[path = "threats/h_money.rs"]
 mod h_money;
 #[path = "threats/i_secrets.rs"]

@@ -1,13 +1,13 @@
 //! One `chat/completions` request becomes one answer, whole or as a stream.
 
-use assay_core::{money::PicoUsd, price::PriceTable, upstream::Dialect};
+use assay_core::{price::PriceTable, upstream::Dialect};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    bill::{Charge, charge},
-    script::{Fault, Script},
+    bill::Charge,
+    script::{Fault, Script, Terms},
 };
 
 /// The fields of a request that the service looks at.
@@ -91,7 +91,8 @@ impl Request {
             .iter()
             .map(|message| tokens(&message.to_string()))
             .sum();
-        let charge = charge(prices, &self.model, said, tokens(&text))?;
+        let terms = Terms::asked_for(&message);
+        let charge = Charge::of(prices, &self.model, (said, tokens(&text)), terms)?;
         Some(Answer { text, charge, finish })
     }
 
@@ -141,20 +142,14 @@ impl Answer {
         let (input, output) = (self.charge.input_tokens, self.charge.output_tokens);
         let mut usage = json!({
             "prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output,
-            "prompt_tokens_details": { "cached_tokens": 0 },
+            "prompt_tokens_details": { "cached_tokens": self.charge.cached_tokens },
             "completion_tokens_details": { "reasoning_tokens": 0 },
         });
         if dialect == Dialect::OpenRouter {
-            usage["cost"] = number(self.charge.cost);
+            self.charge.tell(&mut usage);
         }
         usage
     }
-}
-
-/// A number as the real service writes it: exact decimals, no exponent.
-pub fn number(cost: PicoUsd) -> Value {
-    let number: Option<serde_json::Number> = serde_json::from_str(&cost.to_string()).ok();
-    number.map_or(Value::Null, Value::Number)
 }
 
 /// The text of an answer as a stream cuts it.

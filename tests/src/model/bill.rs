@@ -7,16 +7,23 @@ use std::{
 
 use assay_core::{money::PicoUsd, price::PriceTable};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::script::Terms;
 
 /// What one request cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Charge {
     /// Tokens in.
     pub input_tokens: u64,
+    /// Those of them that the service had kept from before.
+    pub cached_tokens: u64,
     /// Tokens out.
     pub output_tokens: u64,
-    /// Both by the price table.
+    /// All by the price table, and the fee.
     pub cost: PicoUsd,
+    /// What the router itself takes of that, where the rest is paid by a key of the caller's own.
+    pub fee: Option<PicoUsd>,
 }
 
 /// Everything charged so far, by user: the proxy names the run there.
@@ -125,13 +132,47 @@ impl Desk {
     }
 }
 
-/// What a request of a model costs; `None` where the model has no price.
-pub fn charge(prices: &PriceTable, model: &str, input_tokens: u64, output_tokens: u64) -> Option<Charge> {
-    let price = prices.models.get(&model.parse().ok()?)?;
-    let cost = price.input.times(input_tokens) + price.output.times(output_tokens) + price.request;
-    Some(Charge {
-        input_tokens,
-        output_tokens,
-        cost,
-    })
+impl Charge {
+    /// Of a request for a model, by its table and the words of its message; `None` where the model has no price.
+    pub fn of(
+        prices: &PriceTable,
+        model: &str,
+        (input_tokens, output_tokens): (u64, u64),
+        terms: Terms,
+    ) -> Option<Self> {
+        let price = prices.models.get(&model.parse().ok()?)?;
+        let cached_tokens = terms.cached_tokens.min(input_tokens);
+        let made = price.input.times(input_tokens - cached_tokens)
+            + price.cached_input.unwrap_or(price.input).times(cached_tokens)
+            + price.output.times(output_tokens)
+            + price.request;
+        let fee = terms.own_key.then(|| PicoUsd::from_pico(made.pico() / FEE_PART));
+        Some(Self {
+            input_tokens,
+            cached_tokens,
+            output_tokens,
+            cost: made + fee.unwrap_or_default(),
+            fee,
+        })
+    }
+
+    /// Adds what a router tells about the cost to a usage. Its own word for the cost of a call by the caller's own key is
+    /// the fee alone.
+    pub fn tell(&self, usage: &mut Value) {
+        usage["cost"] = number(self.fee.unwrap_or(self.cost));
+        if let Some(fee) = self.fee {
+            usage["is_byok"] = true.into();
+            usage["cost_details"] =
+                json!({ "upstream_inference_cost": number(self.cost.saturating_sub(fee)) });
+        }
+    }
 }
+
+/// A number as the real service writes it: exact decimals, no exponent.
+pub fn number(cost: PicoUsd) -> Value {
+    let number: Option<serde_json::Number> = serde_json::from_str(&cost.to_string()).ok();
+    number.map_or(Value::Null, Value::Number)
+}
+
+/// A router takes the twentieth part for a call by somebody's own key.
+const FEE_PART: u64 = 20;

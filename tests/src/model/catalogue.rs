@@ -1,7 +1,11 @@
 //! The file that tells an installation about a scripted service: where it is, what opens it, what it costs.
 
 use std::{
-    collections::BTreeSet, io::Write as _, net::SocketAddr, os::unix::fs::OpenOptionsExt as _, path::Path,
+    collections::{BTreeMap, BTreeSet},
+    io::Write as _,
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
 };
 
 use anyhow::Context as _;
@@ -40,6 +44,7 @@ impl Offer {
             listen,
             names: vec![self.host.clone()],
             dialect: self.dialect,
+            dialects: BTreeMap::new(),
             key: self.key.clone(),
             prices: self.prices()?,
             script,

@@ -4,7 +4,7 @@ use assay_core::upstream::Dialect;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Request, number, pieces};
+use super::answer::{Answer, Request, pieces};
 
 /// The whole answer as one body.
 pub fn body(answer: &Answer, request: &Request, dialect: Dialect, id: &str) -> Value {
@@ -42,17 +42,26 @@ fn opening(answer: &Answer, request: &Request, id: &str) -> Value {
     json!({
         "id": id, "type": "message", "role": "assistant", "model": request.model, "content": [],
         "stop_reason": null, "stop_sequence": null,
-        "usage": { "input_tokens": answer.charge.input_tokens, "output_tokens": 1 },
+        "usage": input(answer),
     })
 }
 
 fn usage(answer: &Answer, dialect: Dialect) -> Value {
-    let charge = answer.charge;
-    let mut usage = json!({ "input_tokens": charge.input_tokens, "output_tokens": charge.output_tokens });
+    let mut usage = input(answer);
+    usage["output_tokens"] = answer.charge.output_tokens.into();
     if dialect == Dialect::OpenRouter {
-        usage["cost"] = number(charge.cost);
+        answer.charge.tell(&mut usage);
     }
     usage
+}
+
+/// What was kept from before is told beside the input here, and not as a part of it.
+fn input(answer: &Answer) -> Value {
+    let charge = answer.charge;
+    json!({
+        "input_tokens": charge.input_tokens - charge.cached_tokens, "output_tokens": 1,
+        "cache_read_input_tokens": charge.cached_tokens, "cache_creation_input_tokens": 0,
+    })
 }
 
 fn stop_reason(answer: &Answer) -> &'static str {

@@ -38,6 +38,25 @@ pub enum Fault {
     Long(u64),
 }
 
+/// On what terms an answer is given. Each is asked for by its words in the last user message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// So many tokens of the request were kept from before: `ASSAY-CACHED: 50`.
+    pub cached_tokens: u64,
+    /// A key of the caller's own pays for it: `ASSAY-OWN-KEY`.
+    pub own_key: bool,
+}
+
+impl Terms {
+    /// Those that a message asks for.
+    pub fn asked_for(message: &str) -> Self {
+        Self {
+            cached_tokens: number_after("ASSAY-CACHED:", message).unwrap_or(0),
+            own_key: message.contains("ASSAY-OWN-KEY"),
+        }
+    }
+}
+
 impl Script {
     /// The answer to the last user message; a plain sentence where the script has none.
     pub fn answer(&self, message: &str) -> String {
@@ -70,11 +89,13 @@ impl Fault {
         if let Some((_, fault)) = words.into_iter().find(|(word, _)| message.contains(word)) {
             return Some(fault);
         }
-        let tokens = message
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("ASSAY-TOKENS:"))?;
-        tokens.trim().parse().ok().map(Self::Long)
+        number_after("ASSAY-TOKENS:", message).map(Self::Long)
     }
+}
+
+fn number_after(word: &str, message: &str) -> Option<u64> {
+    let number = message.lines().find_map(|line| line.trim().strip_prefix(word))?;
+    number.trim().parse().ok()
 }
 
 const MARK: &str = "ASSAY-DEMO:";
@@ -103,5 +124,7 @@ mod tests {
         );
         assert_eq!(Fault::asked_for("ASSAY-TOKENS: 500"), Some(Fault::Long(500)));
         assert_eq!(Fault::asked_for("hello"), None);
+        let terms = Terms::asked_for("hello\nASSAY-CACHED: 50\nASSAY-OWN-KEY");
+        assert_eq!((terms.cached_tokens, terms.own_key), (50, true));
     }
 }

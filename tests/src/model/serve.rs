@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use assay_core::{price::PriceTable, upstream::Dialect};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::BoxBody};
 use hyper::{
     body::{Frame, Incoming},
@@ -22,8 +22,9 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    answer::{self, Answer, number},
-    bill::{Bill, Charge, Desk},
+    answer::{self, Answer},
+    bill::{Bill, Charge, Desk, number},
+    heard::{Ear, Heard},
     messages,
     script::{Fault, Script},
     tls,
@@ -38,7 +39,9 @@ pub struct Settings {
     pub names: Vec<String>,
     /// How it speaks.
     pub dialect: Dialect,
-    /// The key that it wants as a bearer token.
+    /// How it speaks by others of its names.
+    pub dialects: BTreeMap<String, Dialect>,
+    /// The key that it wants, as a bearer token or as an API key.
     pub key: String,
     /// What its models cost.
     pub prices: PriceTable,
@@ -46,6 +49,20 @@ pub struct Settings {
     pub script: Script,
     /// Time between the pieces of a stream.
     pub pace: Duration,
+}
+
+impl Settings {
+    fn is_opened_by(&self, headers: &HeaderMap) -> bool {
+        let shown = |name: &str| headers.get(name).map(header::HeaderValue::as_bytes);
+        let bearer = format!("Bearer {}", self.key);
+        shown("authorization") == Some(bearer.as_bytes()) || shown("x-api-key") == Some(self.key.as_bytes())
+    }
+
+    fn dialect_by(&self, headers: &HeaderMap) -> Dialect {
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let dialect = host.and_then(|host| self.dialects.get(host));
+        dialect.copied().unwrap_or(self.dialect)
+    }
 }
 
 /// A running service. Dropped, it ends.
@@ -63,6 +80,7 @@ pub struct Model {
 struct Shared {
     settings: Settings,
     desk: Desk,
+    ear: Ear,
     /// Closed once held streams may go on.
     gate: Semaphore,
 }
@@ -111,6 +129,7 @@ impl Model {
         let shared = Arc::new(Shared {
             settings,
             desk: Desk::default(),
+            ear: Ear::default(),
             gate: Semaphore::new(0),
         });
         let server = tokio::spawn(accept(
@@ -139,6 +158,11 @@ impl Model {
     /// How many answers it tells nobody the bills of.
     pub fn unbilled(&self) -> usize {
         self.shared.desk.quiet()
+    }
+
+    /// The last request for an answer.
+    pub fn heard(&self) -> Option<Heard> {
+        self.shared.ear.last()
     }
 
     /// Lets held streams go on to their ends.
@@ -195,12 +219,7 @@ async fn handle(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
     if request.method() == Method::GET && path == "/bill" {
         return json_answer(StatusCode::OK, &json!(shared.desk.bill()));
     }
-    let bearer = format!("Bearer {}", shared.settings.key);
-    let shown = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .map(header::HeaderValue::as_bytes);
-    if shown != Some(bearer.as_bytes()) {
+    if !shared.settings.is_opened_by(request.headers()) {
         return refusal(StatusCode::UNAUTHORIZED, "wrong key");
     }
     if request.method() == Method::GET
@@ -214,7 +233,8 @@ async fn handle(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
     let Some(form) = Form::at(request.method(), &path) else {
         return refusal(StatusCode::NOT_FOUND, "no such path");
     };
-    let body = match Limited::new(request.into_body(), MOST_BYTES).collect().await {
+    let (head, body) = request.into_parts();
+    let body = match Limited::new(body, MOST_BYTES).collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => {
             return refusal(
@@ -223,13 +243,20 @@ async fn handle(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
             );
         }
     };
+    let dialect = shared.settings.dialect_by(&head.headers);
+    shared.ear.hear(head.headers, &body);
     match serde_json::from_slice::<answer::Request>(&body) {
-        Ok(request) => complete(shared, &request, form).await,
+        Ok(request) => complete(shared, &request, form, dialect).await,
         Err(error) => refusal(StatusCode::BAD_REQUEST, &error.to_string()),
     }
 }
 
-async fn complete(shared: &Arc<Shared>, request: &answer::Request, form: Form) -> Response<Body> {
+async fn complete(
+    shared: &Arc<Shared>,
+    request: &answer::Request,
+    form: Form,
+    dialect: Dialect,
+) -> Response<Body> {
     let user = request.user.clone().unwrap_or_default();
     let fault = Fault::asked_for(&request.last_user_message());
     match fault {
@@ -275,20 +302,20 @@ async fn complete(shared: &Arc<Shared>, request: &answer::Request, form: Form) -
     let mut response = if fault == Some(Fault::BilledError) {
         refusal(StatusCode::INTERNAL_SERVER_ERROR, "the service failed at the end")
     } else if request.stream {
-        let events = form.events(&answer, request, settings.dialect, &id);
+        let events = form.events(&answer, request, dialect, &id);
         if fault == Some(Fault::LateBill) {
             shared.desk.keep_quiet(&id);
         }
         stream(shared, events, fault)
     } else {
-        let body = form.body(&answer, request, settings.dialect, &id);
+        let body = form.body(&answer, request, dialect, &id);
         if fault == Some(Fault::HalfBody) {
             half(&body)
         } else {
             json_answer(StatusCode::OK, &body)
         }
     };
-    if settings.dialect == Dialect::OpenRouter
+    if dialect == Dialect::OpenRouter
         && let Ok(name) = header::HeaderValue::try_from(id)
     {
         response.headers_mut().insert("x-generation-id", name);
@@ -315,7 +342,8 @@ async fn generation(shared: &Shared, query: &str) -> Response<Body> {
         return refusal(StatusCode::NOT_FOUND, "no such generation");
     };
     let told = json!({ "data": {
-        "id": name, "total_cost": number(charge.cost), "is_byok": false,
+        "id": name, "total_cost": number(charge.fee.unwrap_or(charge.cost)), "is_byok": charge.fee.is_some(),
+        "upstream_inference_cost": charge.fee.map(|fee| number(charge.cost.saturating_sub(fee))),
         "native_tokens_prompt": charge.input_tokens, "native_tokens_completion": charge.output_tokens,
     } });
     json_answer(StatusCode::OK, &told)

@@ -1,6 +1,7 @@
 //! The service with its own bill, and the proxy as a process of its own that can be killed.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     path::PathBuf,
@@ -74,6 +75,7 @@ impl Service {
             listen: "127.0.0.1:0".parse().unwrap(),
             names: vec!["models.example.com".to_owned()],
             dialect: Dialect::OpenRouter,
+            dialects: BTreeMap::new(),
             key: "sk-real".to_owned(),
             prices: prices.clone(),
             script: Script::default(),

@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[path = "../../../proxy/tests/sandbox/ways_out/bodies.rs"]
-mod bodies;
+pub(crate) mod bodies;
 #[path = "../../../proxy/tests/sandbox/ways_out/inputs.rs"]
 mod inputs;
 #[path = "../../../proxy/tests/sandbox/ways_out/models.rs"]
@@ -20,7 +20,7 @@ mod models;
 mod services;
 
 /// As a sandbox is that may call services of every dialect.
-static EVERY_SERVICE: Shared = Shared::with(Walls::ALL, every_service);
+pub(crate) static EVERY_SERVICE: Shared = Shared::with(Walls::ALL, every_service);
 
 /// The service itself answers each of these in the open, and hears of none behind the walls.
 async fn refused(ways: Vec<Way>) {

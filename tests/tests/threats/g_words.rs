@@ -26,11 +26,11 @@ impl Call {
     /// The answer's usage: of a stream its last one.
     fn usage(&self) -> Value {
         let documents = self.answer.lines().map(|line| line.trim_start_matches("data: "));
-        let usages = documents.filter_map(|line| {
+        let mut usages = documents.filter_map(|line| {
             let document: Value = serde_json::from_str(line).ok()?;
             document.get("usage").filter(|usage| !usage.is_null()).cloned()
         });
-        usages.last().unwrap_or_default()
+        usages.next_back().unwrap_or_default()
     }
 }
 

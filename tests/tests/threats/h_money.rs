@@ -30,7 +30,7 @@ fn billed(stage: &Stage, name: &str, arguments: &[&str]) -> (PicoUsd, Outcome) {
 }
 
 /// The account once nothing is under way.
-fn at_rest(stage: &Stage) -> Ledger {
+pub(crate) fn at_rest(stage: &Stage) -> Ledger {
     loop {
         let ledger = stage.ledger().unwrap();
         if ledger.reserved == PicoUsd::ZERO && ledger.reconciling == 0 {

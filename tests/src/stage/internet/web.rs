@@ -50,8 +50,11 @@ pub async fn serve(record: &Record) -> anyhow::Result<Served> {
     }
     let settings = Settings {
         listen: MODEL_SERVICE,
-        names: vec!["models.example.com".to_owned()],
+        names: MODEL_HOSTS.map(|(host, _)| host.to_owned()).to_vec(),
         dialect: Dialect::OpenRouter,
+        dialects: MODEL_HOSTS
+            .map(|(host, dialect)| (host.to_owned(), dialect))
+            .into(),
         key: "sk-stage-real-credential".to_owned(),
         prices: toml::from_str(PRICES)?,
         script: Script::default(),
@@ -126,11 +129,19 @@ pub fn prices() -> Arc<str> {
     PRICES.into()
 }
 
+/// The names of the model service.
+const MODEL_HOSTS: [(&str, Dialect); 3] = [
+    ("models.example.com", Dialect::OpenRouter),
+    ("openai.example.com", Dialect::OpenAi),
+    ("anthropic.example.com", Dialect::Anthropic),
+];
+
 const PRICES: &str = r#"
 version = "stage"
 [models."test/small"]
 input = "0.000001"
 output = "0.000002"
+cached_input = "0.0000001"
 context_tokens = 100000
 max_output_tokens = 4000
 "#;

@@ -183,6 +183,20 @@ def ask(message, **fields):
     return json.dumps({"model": "test/small", "messages": [{"role": "user", "content": message}], **fields})
 
 
+def speak(path):
+    """One call out of a file {to, path, headers?, body}, and the answer to it as it came."""
+    with open(path) as file:
+        case = json.load(file)
+    body = json.dumps(case["body"]).encode()
+    with opened(case["to"]) as stream:
+        stream.sendall(f"POST {case['path']} HTTP/1.1\r\nhost: {case['to']}\r\n{BEARER}{case.get('headers', '')}"
+                       f"connection: close\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+        said = b""
+        while more := stream.recv(65536):
+            said += more
+    print(said.decode())
+
+
 def spend(count, message="hi"):
     """Ordinary calls to the model service, one after the other."""
     for _ in range(int(count)):
