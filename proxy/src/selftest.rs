@@ -5,6 +5,7 @@
 //! addresses where nobody lives (RFC 5737, RFC 3849) and names that do not exist (RFC 2606): whatever gets out reaches
 //! nobody. Outside of a sandbox most rows are open.
 
+mod bodies;
 mod destinations;
 mod hello;
 mod left_out;
@@ -114,6 +115,7 @@ const REACHING: &[&[Probe]] = &[
     names::PROBES,
     streams::PROBES,
     ports::PROBES,
+    bodies::PROBES,
 ];
 
 impl Probe {

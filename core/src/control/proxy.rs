@@ -122,6 +122,10 @@ pub struct Purse {
     pub silence_ms: u64,
 }
 
+/// A model that nobody serves. Sandboxes that serve no run may name it, with an empty purse: so the self-test sees each
+/// refusal without anybody being billed where there is none.
+pub const TRIAL_MODEL: &str = "selftest/none";
+
 /// Models may think for long before the first byte.
 fn ten_minutes() -> u64 {
     600_000

@@ -107,7 +107,7 @@ pub(super) const PROBES: &[Probe] = &[
     probe("J4", "hostile bytes", hostile),
 ];
 
-const fn probe(row: &'static str, what: &'static str, run: fn() -> Verdict) -> Probe {
+pub(super) const fn probe(row: &'static str, what: &'static str, run: fn() -> Verdict) -> Probe {
     Probe { row, what, run }
 }
 
@@ -122,7 +122,7 @@ fn unsigned(port: u16, call: &str) -> Verdict {
 }
 
 /// Asks the port for models; one of these codes must be the answer.
-fn denied(method: &str, path: &str, headers: &str, body: &str, codes: &[&str]) -> Verdict {
+pub(super) fn denied(method: &str, path: &str, headers: &str, body: &str, codes: &[&str]) -> Verdict {
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: sandbox\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}"
@@ -137,6 +137,9 @@ fn denied(method: &str, path: &str, headers: &str, body: &str, codes: &[&str]) -
         Some(code) if code == "no_models" => {
             Verdict::Untried("no model may be called in this phase".to_owned())
         }
+        Some(code) if code == "model_not_allowed" => {
+            Verdict::Untried("only real models may be called here, and an open way would bill".to_owned())
+        }
         Some(code) => Verdict::Open(format!("{} for another reason: {code}", talk::status(&answer))),
         None => Verdict::Open(talk::status(&answer)),
     }
@@ -149,7 +152,7 @@ fn code(answer: &[u8]) -> Option<String> {
     document["error"]["code"].as_str().map(str::to_owned)
 }
 
-fn paths(method: &str, paths: &[&str]) -> Verdict {
+pub(super) fn paths(method: &str, paths: &[&str]) -> Verdict {
     let headers = if method == "GET" { "" } else { JSON };
     Verdict::all(paths.iter().map(|path| denied(method, path, headers, "", PATH)))
 }
@@ -282,4 +285,4 @@ const CLOUD_PATHS: &[&str] = &[
 ];
 const PATH: &[&str] = &["path_not_allowed"];
 const CHAT: &str = "/v1/chat/completions";
-const JSON: &str = "content-type: application/json\r\n";
+pub(super) const JSON: &str = "content-type: application/json\r\n";
