@@ -160,6 +160,7 @@ async fn kill(kit: &mut Installation, victim: Victim) -> anyhow::Result<()> {
             for replica in &mut kit.replicas {
                 replica.start()?;
             }
+            kit.replicas_answer().await?;
         }
         Victim::Postgres => {
             kit.kill_postgres()?;
