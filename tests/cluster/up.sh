@@ -5,7 +5,8 @@
 # usage: up.sh FOLDER
 #
 # CNI=cilium enforces NetworkPolicies; CNI=bridge does not. Without it: cilium where build.sh has built it, else bridge.
-# ASSAY_SANDBOX_BIN: the folder of the static programs, for our own images.
+# ASSAY_SANDBOX_BIN: the folder of the static programs, for our own images. EVICT_BELOW: what must stay free of the node's
+# memory, else its kubelet evicts pods (100Mi).
 # One at a time on a machine: addresses are fixed (node 10.250.0.1, pods 10.244.0.0/16, services 10.96.0.0/16).
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -186,7 +187,7 @@ containerRuntimeEndpoint: unix://$containerd_socket
 staticPodPath: ""
 serializeImagePulls: false
 podLogsDir: $state/podlogs
-evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}
+evictionHard: {memory.available: "${EVICT_BELOW:-100Mi}", nodefs.available: 1%, imagefs.available: 1%}
 imageGCHighThresholdPercent: 99
 imageGCLowThresholdPercent: 98
 EOF

@@ -51,13 +51,25 @@ impl Node {
 
     /// Starts again what does not run.
     pub async fn start(&self) -> anyhow::Result<()> {
+        self.start_with(&[]).await
+    }
+
+    /// Starts the kubelet anew, so that it evicts pods while less than `memory` is free, e.g. `99%`: as on a node that has
+    /// run out of it.
+    pub async fn evict_below(&self, memory: &str) -> anyhow::Result<()> {
+        self.kill("kubelet").await?;
+        self.start_with(&[("EVICT_BELOW", memory)]).await
+    }
+
+    async fn start_with(&self, settings: &[(&str, &str)]) -> anyhow::Result<()> {
         let cni = std::fs::read_to_string(self.folder.join("cni/name"))?;
         let up = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster/up.sh");
         let mut command = tokio::process::Command::new(up);
         command
             .arg(&self.folder)
             .env("CNI", cni.trim())
-            .env_remove("ASSAY_SANDBOX_BIN");
+            .env_remove("ASSAY_SANDBOX_BIN")
+            .envs(settings.iter().copied());
         let output = command.output().await?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{said}");

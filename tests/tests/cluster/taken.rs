@@ -9,7 +9,7 @@ use assay_core::{cause::Cause, money::PicoUsd, policy::Policy};
 use assay_tests::{
     installation::files::shell_agent,
     person::Person,
-    processes::{Cluster, Installation},
+    processes::{Cluster, Installation, Node},
 };
 use serde_json::json;
 
@@ -32,6 +32,39 @@ async fn a_sandbox_that_the_cluster_takes_away_is_tried_again_and_charged_to_nob
 enum How {
     Evicted,
     Preempted,
+    /// By the kubelet of a node whose memory runs out.
+    Starved,
+}
+
+/// The kubelet takes what it likes, our control plane too, so only where `ASSAY_TEST_KUBE_SLOW` is set.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_that_a_node_without_memory_evicts_is_tried_again_and_charged_to_nobody() {
+    if !is_slow() {
+        return;
+    }
+    let Some(kit) = runs::installation(&[]).await else {
+        return;
+    };
+    let node = node(&kit);
+    let told = taken_away(&kit, How::Starved).await;
+    // Whatever was seen: nobody else shall be evicted.
+    node.evict_below("100Mi").await.unwrap();
+    if let Err(error) = told {
+        panic!("{error:#}\n{}", kit.logs());
+    }
+}
+
+/// May a test take minutes, or the node's pods? Says so where it may not.
+fn is_slow() -> bool {
+    let is_set = std::env::var_os("ASSAY_TEST_KUBE_SLOW").is_some();
+    if !is_set {
+        eprintln!("skipped: ASSAY_TEST_KUBE_SLOW is not set; it takes minutes, and what else runs on the node");
+    }
+    is_set
+}
+
+fn node(kit: &Installation<Cluster>) -> Node {
+    Node::of(kit.ground.admin.kubeconfig()).unwrap()
 }
 
 async fn taken_away(kit: &Installation<Cluster>, how: How) -> anyhow::Result<()> {
@@ -48,6 +81,10 @@ async fn taken_away(kit: &Installation<Cluster>, how: How) -> anyhow::Result<()>
             None
         }
         How::Preempted => Some(MoreImportant::than(kit, &pod).await?),
+        How::Starved => {
+            node(kit).evict_below("99%").await?;
+            None
+        }
     };
     person
         .wait_for(&evaluation, |run| {
@@ -55,6 +92,9 @@ async fn taken_away(kit: &Installation<Cluster>, how: How) -> anyhow::Result<()>
         })
         .await?;
     drop(more_important);
+    if how == How::Starved {
+        node(kit).evict_below("100Mi").await?;
+    }
     let ended = chaos::outcome(kit, &person, &evaluation).await?;
     let causes: Vec<_> = ended.tried().map(|attempt| attempt.cause).collect();
     ensure!(
@@ -186,15 +226,14 @@ fn free_cpu(kit: &Installation<Cluster>) -> anyhow::Result<i64> {
 /// minutes, so only where `ASSAY_TEST_KUBE_SLOW` is set.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kubelet_that_stops_for_two_minutes_costs_no_attempt() {
-    if std::env::var_os("ASSAY_TEST_KUBE_SLOW").is_none() {
-        eprintln!("skipped: ASSAY_TEST_KUBE_SLOW is not set; it takes two minutes");
+    if !is_slow() {
         return;
     }
     let Some(kit) = runs::installation(&[]).await else {
         return;
     };
     let person = Person { api: kit.api.clone() };
-    let node = assay_tests::processes::Node::of(kit.ground.admin.kubeconfig()).unwrap();
+    let node = node(&kit);
     let agent = shell_agent("touch /tmp/works\nsleep 100\necho 42 >answer.txt\n");
     let order = person
         .order(&runs::task_of_an_image(), Some(&agent), Policy::default())
