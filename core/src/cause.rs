@@ -124,6 +124,12 @@ causes! {
     ProxyOutOfDisk = "proxy_out_of_disk", Platform, true, false, false;
     /// The sandbox vanished or its runner stopped answering.
     SandboxLost = "sandbox_lost", Platform, true, false, false;
+    /// The cluster evicted the sandbox: its node ran short, or was drained.
+    Evicted = "evicted", Platform, true, false, false;
+    /// The sandbox had to give way to something of a higher priority.
+    Preempted = "preempted", Platform, true, false, false;
+    /// The node below the sandbox went away.
+    NodeLost = "node_lost", Platform, true, false, false;
     /// The network phase could not be switched and proven.
     FlipFailed = "flip_failed", Platform, true, false, false;
     /// The object store could not be reached.

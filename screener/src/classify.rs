@@ -114,7 +114,7 @@ fn broken_sandbox(row: &Row, evidence: &[Evidence]) -> Option<Note> {
             (true, Phase::Verify) => Cause::VerifierOutOfDisk,
             (true, Phase::Setup) => Cause::AgentSetupFailed,
             (true, Phase::Agent | Phase::Collect) => Cause::AgentOutOfDisk,
-            _ => Cause::SandboxLost,
+            _ => taken_away(loss.kind),
         };
         return Some(note(cause, &words));
     }
@@ -153,6 +153,18 @@ fn broken_sandbox(row: &Row, evidence: &[Evidence]) -> Option<Note> {
     state
         .gone
         .then(|| note(Cause::SandboxLost, "the sandbox does not exist any more"))
+}
+
+/// Each way in which a cluster takes a sandbox away for its own sake.
+fn taken_away(kind: LossKind) -> Cause {
+    match kind {
+        LossKind::Evicted => Cause::Evicted,
+        LossKind::Preempted => Cause::Preempted,
+        LossKind::NodeLost => Cause::NodeLost,
+        LossKind::DiskFull | LossKind::Rejected | LossKind::Deadline | LossKind::Removed => {
+            Cause::SandboxLost
+        }
+    }
 }
 
 /// What one observation says by itself; `None` when it decides nothing.

@@ -118,9 +118,18 @@ fn ending(attempt: Option<&Attempt>) -> Ending {
     use assay_core::cause::Cause;
     match attempt.map(|attempt| (attempt.finished_at, attempt.cause)) {
         Some((None, _)) => Ending::NotYet,
-        Some((_, Some(Cause::Lost | Cause::ProxyLost | Cause::SandboxLost | Cause::Cancelled))) => {
-            Ending::Lost
-        }
+        Some((
+            _,
+            Some(
+                Cause::Lost
+                | Cause::ProxyLost
+                | Cause::SandboxLost
+                | Cause::Evicted
+                | Cause::Preempted
+                | Cause::NodeLost
+                | Cause::Cancelled,
+            ),
+        )) => Ending::Lost,
         Some(_) | None => Ending::Told,
     }
 }

@@ -297,9 +297,10 @@ fn a_dead_container_outweighs_how_the_agent_ended() {
             Cause::ProxyLost,
         ),
         // Whatever the containers of a sandbox that was taken away ended with, they were ended.
-        (lost(LossKind::Evicted), Cause::SandboxLost),
-        (lost(LossKind::Preempted), Cause::SandboxLost),
-        (lost(LossKind::NodeLost), Cause::SandboxLost),
+        (lost(LossKind::Evicted), Cause::Evicted),
+        (lost(LossKind::Preempted), Cause::Preempted),
+        (lost(LossKind::NodeLost), Cause::NodeLost),
+        (lost(LossKind::Removed), Cause::SandboxLost),
         (lost(LossKind::DiskFull), Cause::AgentOutOfDisk),
     ];
     for (state, cause) in states {
