@@ -198,7 +198,9 @@ fn decisive(row: &Row, item: &Evidence, all: &[Evidence]) -> Option<Finding> {
             closed(Cause::ImageUnavailable, message)
         }
         // What the agent did before would be lost with the attempt, so that one counts.
-        Evidence::Engine(EngineFault::NoRoom, message) if row.phase == Phase::Start => {
+        Evidence::Engine(EngineFault::NoRoom, message)
+            if matches!(row.phase, Phase::Prepare | Phase::Start) =>
+        {
             closed(Cause::NoRoom, message)
         }
         Evidence::Engine(EngineFault::NoRoom | EngineFault::Other, message) => {

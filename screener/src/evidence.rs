@@ -102,7 +102,7 @@ pub enum EngineFault {
     NoImage,
     /// The image could not be built for a reason of the engine's own.
     Build,
-    /// There was no room for the sandbox.
+    /// There was no room for the sandbox, or for the build of its image.
     NoRoom,
     /// Anything else.
     Other,

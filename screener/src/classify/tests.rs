@@ -102,6 +102,16 @@ fn each_phase_has_its_causes() {
             Cause::SeparateNotPossible,
         ),
         (
+            Phase::Prepare,
+            Evidence::Engine(EngineFault::NoRoom, text()),
+            Cause::NoRoom,
+        ),
+        (
+            Phase::Start,
+            Evidence::Engine(EngineFault::NoRoom, text()),
+            Cause::NoRoom,
+        ),
+        (
             Phase::Start,
             Evidence::Engine(EngineFault::NoImage, text()),
             Cause::ImageUnavailable,

@@ -216,11 +216,10 @@ fn image_key(content: &Digest, recipe: &Recipe<'_>) -> Digest {
 fn build_fault(error: &Error) -> EngineFault {
     match error {
         Error::NoImage(_) => EngineFault::NoImage,
-        Error::Unavailable { .. }
-        | Error::Refused { .. }
-        | Error::Died { .. }
-        | Error::Timeout { .. }
-        | Error::NoRoom(_) => EngineFault::Build,
+        Error::NoRoom(_) => EngineFault::NoRoom,
+        Error::Unavailable { .. } | Error::Refused { .. } | Error::Died { .. } | Error::Timeout { .. } => {
+            EngineFault::Build
+        }
     }
 }
 
