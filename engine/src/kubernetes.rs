@@ -44,7 +44,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 pub use assay_registry::logins;
 
@@ -96,6 +96,8 @@ pub struct Kubernetes {
     /// Since room was first asked for.
     crowd: OnceLock<Crowd>,
     builds: Option<Builds>,
+    /// A place for each build that may be waited for at the same time. Fair: who came first builds first.
+    building: Semaphore,
     mirrors: std::collections::BTreeMap<String, String>,
 }
 
@@ -114,6 +116,7 @@ impl Kubernetes {
         let client = connect::client(&settings.access).await?;
         let beacon = within("find the beacon", CALL, beacon::find(&client, &settings.beacon)).await?;
         let namespace = settings.namespace;
+        let most_builds = settings.builds.as_ref().map_or(1, |builds| builds.most_at_once);
         let engine = Self {
             pods: Api::namespaced(client.clone(), &namespace),
             secrets: Api::namespaced(client.clone(), &namespace),
@@ -122,6 +125,7 @@ impl Kubernetes {
             owner: Owner(settings.owner),
             images: settings.images,
             builds: settings.builds,
+            building: Semaphore::new(usize::try_from(most_builds).unwrap_or(Semaphore::MAX_PERMITS)),
             mirrors: settings.registries.mirrors.clone(),
             options: settings.pods,
             lookup: Lookup::new(settings.registries),

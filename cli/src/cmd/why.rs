@@ -53,6 +53,12 @@ fn explain(run: &Run, attempts: &[Attempt], found: &Found, now: jiff::Timestamp)
     );
     let mut say = |words: String| writeln!(text, "{}", harmless(&words)).unwrap_or_default();
     say(format!("  {}", sentence(run, now)));
+    if waits_for_image(run, events) {
+        say(format!(
+            "  It waits for its image; `assay logs {} -f` shows the build.",
+            run.id
+        ));
+    }
     if let Some(detail) = run.detail.as_ref().filter(|detail| !detail.is_empty()) {
         let lines: Vec<&str> = detail.lines().collect();
         for line in &lines[lines.len().saturating_sub(MOST_REASONS)..] {
@@ -120,6 +126,12 @@ fn sentence(run: &Run, now: jiff::Timestamp) -> String {
         ),
         (RunState::Cancelled, _) => "Somebody cancelled it.".to_owned(),
     }
+}
+
+/// Nothing happened since the screener has said so.
+fn waits_for_image(run: &Run, events: &[Event]) -> bool {
+    let last = events.last().map(|last| last.event.kind.as_str());
+    run.state == RunState::Running && last == Some("waiting_image")
 }
 
 fn cause_words(cause: Option<Cause>) -> String {

@@ -41,6 +41,13 @@ pub(super) async fn image(
     if let Some(found) = engine.lookup.pinned(&name).await? {
         return Ok(built(found, true));
     }
+    // Never closed.
+    let closed = |_| Error::NoRoom("no more images are built".to_owned());
+    let _place = engine.building.acquire().await.map_err(closed)?;
+    // Somebody else may have built it meanwhile, and nothing of that be left but the image.
+    if let Some(found) = engine.lookup.pinned(&name).await? {
+        return Ok(built(found, true));
+    }
     let mut order = order(engine, builds, spec, bases, &key).await?;
     loop {
         let (end, joined) = Box::pin(flight::fly(engine, &order, &log)).await?;

@@ -54,6 +54,8 @@ pub struct Builds {
     pub most_memory_bytes: u64,
     /// An image may have so many bytes, as it is stored; so may the base images of a build.
     pub most_image_bytes: u64,
+    /// Builds that one process waits for at the same time. The others wait in the order in which they came.
+    pub most_at_once: u32,
 }
 
 /// How the cluster is reached: from inside of it, else by a file, else by `KUBECONFIG`, else by `~/.kube/config`.

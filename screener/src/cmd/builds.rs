@@ -64,6 +64,9 @@ pub struct BuildArgs {
     /// The most that an image may have as it is stored, MiB.
     #[arg(long, env = "ASSAY_IMAGE_MB", default_value_t = 16384, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub image_mb: u64,
+    /// Builds that this screener waits for at the same time; the others wait, first come first served.
+    #[arg(long, env = "ASSAY_MOST_BUILDS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub most_builds: u32,
 }
 
 /// From a registry's host to user and password.
@@ -97,6 +100,7 @@ impl BuildArgs {
             pull_secret: self.base_secret,
             most_memory_bytes: self.build_memory_mb << 20,
             most_image_bytes: self.image_mb << 20,
+            most_at_once: self.most_builds,
         }))
     }
 
@@ -135,6 +139,7 @@ mod tests {
     fn one_builder_is_named_and_kaniko_by_its_digest() {
         let buildah = read(&["--buildah-image=q"]).unwrap().unwrap();
         assert_eq!((buildah.tool, buildah.tool_image.as_str()), (Tool::Buildah, "q"));
+        assert_eq!(buildah.most_at_once, 4);
         let kaniko = read(&["--kaniko-image=k@sha256:1"]).unwrap().unwrap();
         assert_eq!(
             (kaniko.tool, kaniko.tool_image.as_str()),

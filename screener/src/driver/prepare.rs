@@ -154,20 +154,40 @@ impl<E: Engine> Driver<E> {
         self.folder.join("task")
     }
 
-    /// The build's log becomes output of the phase.
-    async fn build_logged(&self, spec: &ImageSpec) -> Result<BuildOutcome, Halt> {
+    /// The build's log becomes output of the phase. Where the image is not there at once, an event says what the run waits for.
+    async fn build_logged(&mut self, spec: &ImageSpec) -> Result<BuildOutcome, Halt> {
+        let now = self.now();
+        let Self {
+            site,
+            output,
+            journal,
+            row,
+            ..
+        } = self;
+        let output = output.as_ref();
         let (sender, mut lines) = tokio::sync::mpsc::channel(LOG_PIECES);
         let log = async {
             while let Some(piece) = lines.recv().await {
-                if let Some(output) = &self.output {
+                if let Some(output) = output {
                     output.push(Stream::Stdout, output.end(Stream::Stdout), piece);
                 }
             }
         };
         // The engine holds the Dockerfile to its time. Waiting for room, for somebody else's build or for the registry is
         // bounded by the phase alone, and is nobody's fault but ours.
-        let (outcome, ()) = tokio::join!(self.site.engine.build(spec, sender), log);
-        outcome.map_err(|error| Evidence::Engine(build_fault(&error), error.to_string()).into())
+        let building = async {
+            let (outcome, ()) = tokio::join!(site.engine.build(spec, sender), log);
+            outcome.map_err(|error| Halt::from(Evidence::Engine(build_fault(&error), error.to_string())))
+        };
+        tokio::pin!(building);
+        if let Ok(outcome) = tokio::time::timeout(AT_ONCE, &mut building).await {
+            return outcome;
+        }
+        let data = serde_json::json!({ "folder": spec.archive.folder, "dockerfile": spec.dockerfile });
+        journal.note(row, now, WAITING_IMAGE, data);
+        let told = async { journal.flush(&site.platform, row).await.map_err(Halt::from) };
+        let (outcome, ()) = tokio::try_join!(building, told)?;
+        Ok(outcome)
     }
 }
 
@@ -237,3 +257,7 @@ pub(super) fn engine_fault(error: &Error) -> Evidence {
 
 const DOCKERFILE: &str = "Dockerfile";
 const LOG_PIECES: usize = 256;
+/// An image that is there is found within this.
+const AT_ONCE: std::time::Duration = std::time::Duration::from_secs(1);
+/// The event of a run that waits for its image.
+const WAITING_IMAGE: &str = "waiting_image";

@@ -1,5 +1,7 @@
 //! Image builds on the cluster: one Job for each image, what it may do, and whose fault its end is.
 
+#[path = "build/queue.rs"]
+mod queue;
 #[path = "build/store.rs"]
 mod store;
 
@@ -94,6 +96,7 @@ impl Stage {
                 pull_secret: None,
                 most_memory_bytes: 1 << 30,
                 most_image_bytes: 2 << 30,
+                most_at_once: 4,
             }),
         };
         Some(Self {

@@ -137,7 +137,11 @@ fn a_task_that_brings_a_dockerfile_is_built_and_evaluated() {
     );
     let task = task(folder.path(), |_, text| text);
     fs::write(task.join("environment/Dockerfile"), dockerfile).unwrap();
-    installation.evaluates_task(&task);
+    let (_, why) = installation.evaluates_task(&task);
+    assert!(
+        why.contains("waiting_image"),
+        "the run says what it waits for: {why}"
+    );
 }
 
 fn task_of_an_image(folder: &Path) -> PathBuf {

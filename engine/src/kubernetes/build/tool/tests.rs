@@ -21,6 +21,7 @@ fn builds(tool: Tool) -> Builds {
         pull_secret: Some("pull".to_owned()),
         most_memory_bytes: 4 << 30,
         most_image_bytes: 2 << 30,
+        most_at_once: 4,
     }
 }
 
