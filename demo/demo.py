@@ -1,9 +1,10 @@
 """Runs the cases of the demo through `assay`, prints one table, and fails where expected and actual differ.
 
-usage: demo.py ASSAY AGENTS MODEL
+usage: demo.py ASSAY AGENTS MODEL        with the CLI's profile DEMO_PROFILE, else `demo`
 """
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import sys
 ASSAY, AGENTS, MODEL = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3]
 TASKS = pathlib.Path(__file__).parent.parent / "examples" / "tasks"
 BUDGET = ["--model", MODEL, "--budget", "0.05"]
+PROFILE = os.environ.get("DEMO_PROFILE", "demo")
 REAL = not MODEL.startswith("assay-demo/")
 
 # task, agent, options, expected reward, expected cause
@@ -33,7 +35,7 @@ if REAL:
 
 def assay(*arguments, check=True):
     """One JSON document of `assay`."""
-    command = [ASSAY, "--profile", "demo", "--json", *arguments]
+    command = [ASSAY, "--profile", PROFILE, "--json", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     if check and done.returncode != 0:
         sys.exit(f"demo: {' '.join(arguments)} failed ({done.returncode}): {done.stderr.strip()}")
@@ -107,7 +109,7 @@ def main():
         )
         print(f"demo: {task} by {agent}: {score} {run['cause']}", file=sys.stderr)
         if not as_expected:
-            why = subprocess.run([ASSAY, "--profile", "demo", "why", run["id"]], capture_output=True, text=True)
+            why = subprocess.run([ASSAY, "--profile", PROFILE, "why", run["id"]], capture_output=True, text=True)
             print(why.stdout, file=sys.stderr)
     print()
     table(rows)

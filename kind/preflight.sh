@@ -13,6 +13,7 @@ programs() {
   [ -n "$(engine)" ] || lack "a container engine: install Docker or Podman, start it, and let this user use it (docker info)"
   command -v kind >/dev/null || lack "kind $KIND_VERSION or newer: go install sigs.k8s.io/kind@$KIND_VERSION"
   command -v kubectl >/dev/null || lack "kubectl: https://kubernetes.io/docs/tasks/tools"
+  command -v helm >/dev/null || lack "helm 3.17 or newer (it installs the network): https://helm.sh/docs/intro/install"
   command -v cargo >/dev/null || lack "Rust: https://rustup.rs (rust-toolchain.toml names the version)"
   local program
   for program in curl sha256sum python3 tar; do
