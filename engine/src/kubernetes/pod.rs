@@ -142,7 +142,7 @@ impl Plan<'_> {
             ),
             // A task's own setuid programs have to work.
             security_context: Some(under_the_runner(true)),
-            resources: Some(main_amounts(self.limits, self.options)),
+            resources: Some(main_needs(self.limits, self.options)),
             ports: Some(vec![control("runner-control", port::RUNNER)]),
             volume_mounts: Some(vec![mount(MAIN, "/assay", false)]),
             ..container(MAIN, self.images[2])
@@ -198,7 +198,7 @@ pub(super) fn under_the_runner(setuid: bool) -> SecurityContext {
 
 /// What init, proxy and main of a sandbox of that size reserve and may use: what quotas and schedulers count.
 pub(super) fn needs(limits: &Resources, options: &PodOptions) -> [ResourceRequirements; 3] {
-    [init_amounts(), proxy_amounts(), main_amounts(limits, options)]
+    [init_amounts(), proxy_amounts(), main_needs(limits, options)]
 }
 
 fn init_amounts() -> ResourceRequirements {
@@ -222,6 +222,18 @@ pub(super) fn main_amounts(limits: &Resources, options: &PodOptions) -> Resource
         ("memory", limits.memory_bytes, limits.memory_bytes),
         ("ephemeral-storage", disk, disk),
     ])
+}
+
+/// Main's amounts with the devices that it gets; services get none. A cluster wants both numbers of a device to be the same.
+fn main_needs(limits: &Resources, options: &PodOptions) -> ResourceRequirements {
+    let mut needs = main_amounts(limits, options);
+    for amounts in [&mut needs.requests, &mut needs.limits] {
+        let devices = options.devices.iter();
+        amounts
+            .get_or_insert_default()
+            .extend(devices.map(|(name, count)| (name.clone(), Quantity(count.to_string()))));
+    }
+    needs
 }
 
 /// Writes packet rules and proves them, wherever a proxy holds what may be reached.

@@ -152,6 +152,8 @@ pub struct PodOptions {
     pub pull_secrets: Vec<String>,
     /// CPU that is reserved, in percent of main's limit. Memory and disk are always reserved in full.
     pub cpu_request_percent: u64,
+    /// What main gets of a node's devices, as the cluster names them: `nvidia.com/gpu`, 1.
+    pub devices: BTreeMap<String, u64>,
     /// The cluster ends a sandbox by itself after this.
     pub lifetime: Duration,
 }
@@ -166,6 +168,7 @@ impl Default for PodOptions {
             priority_class: None,
             pull_secrets: Vec::new(),
             cpu_request_percent: 100,
+            devices: BTreeMap::new(),
             lifetime: Duration::from_hours(24),
         }
     }

@@ -108,6 +108,14 @@ pub struct ClusterArgs {
     /// CPU that is reserved for a task, in percent of its limit.
     #[arg(long, env = "ASSAY_CPU_REQUEST_PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=100))]
     pub cpu_request_percent: u64,
+    /// Devices of a node that the container of each task gets: nvidia.com/gpu=1.
+    #[arg(
+        long = "device",
+        env = "ASSAY_DEVICES",
+        value_delimiter = ',',
+        value_name = "NAME=COUNT"
+    )]
+    pub devices: Vec<String>,
     /// Sandboxes that may wait for a node at the same time; while so many do, no new run is taken.
     #[arg(long, env = "ASSAY_MOST_WAITING", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub most_waiting: u32,
@@ -159,6 +167,7 @@ impl ClusterArgs {
                 priority_class: self.priority_class,
                 pull_secrets: self.pull_secrets,
                 cpu_request_percent: self.cpu_request_percent,
+                devices: counts(&self.devices)?,
                 lifetime: Duration::from_hours(self.pod_lifetime_hours),
             },
             builds: self.builds.settings()?,
@@ -174,6 +183,16 @@ fn pairs(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
         Ok((key.to_owned(), value.to_owned()))
     };
     given.iter().map(pair).collect()
+}
+
+fn counts(given: &[String]) -> anyhow::Result<BTreeMap<String, u64>> {
+    let count = |(name, text): (String, String)| {
+        let count: u64 = text
+            .parse()
+            .with_context(|| format!("--device {name}={text} has no whole number"))?;
+        Ok((name, count))
+    };
+    pairs(given)?.into_iter().map(count).collect()
 }
 
 fn exists(key: &str) -> Toleration {
@@ -210,12 +229,15 @@ mod tests {
             "pool=tasks",
             "--toleration",
             "tasks",
+            "--device",
+            "nvidia.com/gpu=1",
         ])
         .unwrap();
         assert_eq!(settings.namespace, "assay-sandboxes");
         assert_eq!(settings.beacon, assay_engine::kubernetes::BeaconAt::default());
         assert_eq!(settings.registries.mirrors["docker.io"], "http://r:5000");
         assert_eq!(settings.pods.node_selector["pool"], "tasks");
+        assert_eq!(settings.pods.devices["nvidia.com/gpu"], 1);
         assert_eq!(settings.pods.tolerations[0].key.as_deref(), Some("tasks"));
     }
 
@@ -226,5 +248,8 @@ mod tests {
         let error =
             settings(&["--init-image", "a", "--proxy-image", "b", "--mirror", "docker.io"]).unwrap_err();
         assert!(error.to_string().contains("docker.io"), "{error}");
+        let error =
+            settings(&["--init-image", "a", "--proxy-image", "b", "--device", "gpu=some"]).unwrap_err();
+        assert!(error.to_string().contains("--device gpu=some"), "{error}");
     }
 }

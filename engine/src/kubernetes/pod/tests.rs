@@ -99,6 +99,7 @@ fn options_of_a_cluster_reach_the_pod() {
         priority_class: Some("low".to_owned()),
         pull_secrets: vec!["registry".to_owned()],
         cpu_request_percent: 50,
+        devices: BTreeMap::from([("nvidia.com/gpu".to_owned(), 1)]),
         lifetime: std::time::Duration::from_mins(1),
     })
     .spec
@@ -112,6 +113,11 @@ fn options_of_a_cluster_reach_the_pod() {
     assert_eq!(spec.active_deadline_seconds, Some(60));
     let main = spec.containers.into_iter().find(|one| one.name == MAIN).unwrap();
     let resources = main.resources.unwrap();
-    assert_eq!(resources.requests.unwrap()["cpu"].0, "750m");
-    assert_eq!(resources.limits.unwrap()["cpu"].0, "1500m");
+    let (requests, limits) = (resources.requests.unwrap(), resources.limits.unwrap());
+    assert_eq!(
+        (requests["cpu"].0.as_str(), limits["cpu"].0.as_str()),
+        ("750m", "1500m")
+    );
+    assert_eq!(requests["nvidia.com/gpu"].0, "1");
+    assert_eq!(limits["nvidia.com/gpu"].0, "1");
 }
