@@ -78,7 +78,7 @@ contract!(podman:
     builds::a_base_image_that_is_missing_is_named,
     builds::a_build_behind_a_proxy_meets_its_resolver,
 );
-// It does not build images yet.
+// Its image builds want a registry and an object store that pods reach: tests/cluster/build.rs asks the same of them.
 contract!(kubernetes:
     sandboxes::creating_twice_gives_the_same_sandbox,
     sandboxes::a_destroyed_sandbox_leaves_nothing,

@@ -8,6 +8,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use assay_core::digest::hex;
@@ -83,6 +85,13 @@ impl Installation {
         (output.status.success(), told)
     }
 
+    /// The one JSON document that a command of `assay` prints.
+    fn document(&self, words: &[&str]) -> Value {
+        let (_, told) = self.assay(words);
+        let last = told.lines().last().unwrap_or_default();
+        serde_json::from_str(last).unwrap_or_else(|error| panic!("{words:?}: {error}: {told}"))
+    }
+
     /// So many of its pods are ready; on a busy node one may miss a look of its kubelet's.
     fn serves(&self, what: &str, replicas: u32) {
         let ready = format!("--for=jsonpath={{.status.readyReplicas}}={replicas}");
@@ -142,6 +151,46 @@ fn a_task_that_brings_a_dockerfile_is_built_and_evaluated() {
         why.contains("waiting_image"),
         "the run says what it waits for: {why}"
     );
+}
+
+/// Who drives a run and who answers for it are both taken away while its agent works: the next ones go on with the same attempt.
+#[test]
+fn a_screener_and_a_replica_whose_pods_are_deleted_cost_no_attempt() {
+    let Some(installation) = installation() else {
+        return;
+    };
+    let _alone = ALONE.blocking_lock();
+    let folder = tempfile::tempdir().unwrap();
+    let task = task_of_an_image(folder.path());
+    let solution = task.join("solution/solve.sh");
+    let text = fs::read_to_string(&solution).unwrap();
+    fs::write(&solution, text.replacen('\n', "\nsleep 20\n", 1)).unwrap();
+    let submitted = installation.document(&["submit", task.to_str().unwrap(), "--agent", "oracle"]);
+    let evaluation = submitted["id"].as_str().unwrap();
+    let begun = Instant::now();
+    while installation.document(&["show", evaluation])["runs"][0]["phase"] != "agent" {
+        assert!(
+            begun.elapsed() < Duration::from_mins(3),
+            "its agent does not work"
+        );
+        sleep(Duration::from_millis(200));
+    }
+    let replica =
+        installation.get(&["pods", "-l", "app.kubernetes.io/name=api"])["items"][0]["metadata"]["name"]
+            .clone();
+    for pod in ["screener-1-0", replica.as_str().unwrap()] {
+        let words = ["delete", "pod", pod, "-n", "assay-system", "--wait=false"];
+        installation.kubectl.ok(&words, None).unwrap();
+    }
+    let ended = installation.document(&["watch", evaluation]);
+    let run = &ended["runs"][0];
+    assert_eq!(
+        (&run["state"], &run["score"], &run["attempts"]),
+        (&json!("finished"), &json!(1.0), &json!(1)),
+        "{ended}"
+    );
+    installation.serves("deployment/api", 2);
+    installation.serves("statefulset/screener-1", 1);
 }
 
 fn task_of_an_image(folder: &Path) -> PathBuf {
