@@ -175,11 +175,10 @@ impl<E: Engine> Driver<E> {
         };
         // The engine holds the Dockerfile to its time. Waiting for room, for somebody else's build or for the registry is
         // bounded by the phase alone, and is nobody's fault but ours.
-        let building = async {
+        let mut building = Box::pin(async {
             let (outcome, ()) = tokio::join!(site.engine.build(spec, sender), log);
             outcome.map_err(|error| Halt::from(Evidence::Engine(build_fault(&error), error.to_string())))
-        };
-        tokio::pin!(building);
+        });
         if let Ok(outcome) = tokio::time::timeout(AT_ONCE, &mut building).await {
             return outcome;
         }
