@@ -78,6 +78,38 @@ fn the_cluster_takes_every_overlay() {
     }
 }
 
+/// No overlay has it: an installation may bring a registry of its own. Its namespace is not there in a dry run.
+#[test]
+fn the_cluster_takes_the_registry() {
+    let Some(kubectl) = kubectl::with("ASSAY_TEST_KUBERNETES_ADMIN") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let component = project()
+        .join("manifests/components/registry")
+        .canonicalize()
+        .unwrap();
+    // Kustomize wants relative paths.
+    let up = "../".repeat(folder.path().components().count() - 1);
+    let kustomization = format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\ncomponents: [{up}{}]\n",
+        component.strip_prefix("/").unwrap().display()
+    );
+    fs::write(folder.path().join("kustomization.yaml"), kustomization).unwrap();
+    let yaml = rendered(&kubectl, folder.path()).replace("namespace: assay-registry", "namespace: default");
+    let file = folder.path().join("all.yaml");
+    fs::write(&file, yaml).unwrap();
+    let words = [
+        "apply",
+        "--server-side",
+        "--dry-run=server",
+        "-f",
+        file.to_str().unwrap(),
+    ];
+    let taken = kubectl.ok(&words, None).unwrap();
+    assert_eq!(taken.lines().count(), 5, "{taken}");
+}
+
 /// Is it of a kind that this cluster does not know?
 fn is_foreign(kubectl: &Kubectl, object: &str) -> bool {
     ["keda.sh/v1alpha1", "monitoring.coreos.com/v1"]
