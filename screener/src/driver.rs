@@ -395,6 +395,6 @@ const OUTPUT_PATIENCE: Duration = Duration::from_secs(150);
 /// Who cancels wants the sandbox gone, not the last line.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
 const STATE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an engine may take to hear of a death.
-const TELL_OF_DEATH: Duration = Duration::from_secs(3);
+/// How long an engine may take to hear of a death: a kubelet tells of an eviction once every container has ended.
+const TELL_OF_DEATH: Duration = Duration::from_secs(6);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);

@@ -18,7 +18,7 @@ finish() {
   set +e
   "${kubectl[@]}" delete networkpolicy -n assay-sandboxes demo-model --ignore-not-found >/dev/null
   "${kubectl[@]}" delete secret -n assay-system upstreams --ignore-not-found >/dev/null
-  "${kubectl[@]}" rollout restart -n assay-system deployment/api >/dev/null
+  "${kubectl[@]}" rollout undo -n assay-system deployment/api >/dev/null
   [ -z "$model" ] || { kill "$model" && wait "$model" 2>/dev/null; }
   rm -rf "$work"
   exit $status
@@ -59,7 +59,9 @@ spec:
 YAML
   "${kubectl[@]}" create secret generic upstreams -n assay-system --from-literal=path=/secrets/upstreams/upstreams.toml \
     --from-file=upstreams.toml="$work/upstreams.toml" >&2
-  "${kubectl[@]}" rollout restart -n assay-system deployment/api >&2
+  # By the path itself: the word of a Secret that is new is left out where the node has not seen it yet, and an API that does not
+  # find its file does not start.
+  "${kubectl[@]}" set env -n assay-system deployment/api ASSAY_UPSTREAMS=/secrets/upstreams/upstreams.toml >&2
   "${kubectl[@]}" rollout status -n assay-system deployment/api --timeout=300s >&2
 }
 
