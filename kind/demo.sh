@@ -9,6 +9,7 @@ set -euo pipefail
 target=${CARGO_TARGET_DIR:-$project/target}
 work=$(mktemp -d "${TMPDIR:-/tmp}/assay-k8s-demo.XXXXXX")
 model= # the process of the model service
+told=  # the API knows it
 
 finish() {
   local status=$?
@@ -16,7 +17,7 @@ finish() {
   if [ -n "$model" ]; then
     kubectl_ delete networkpolicy -n assay-sandboxes demo-model --ignore-not-found >/dev/null
     kubectl_ delete secret -n assay-system upstreams --ignore-not-found >/dev/null
-    kubectl_ rollout undo -n assay-system deployment/api >/dev/null
+    [ -z "$told" ] || kubectl_ rollout undo -n assay-system deployment/api >/dev/null
     kill "$model" && wait "$model" 2>/dev/null
   fi
   rm -rf "$work"
@@ -67,6 +68,7 @@ tell_api() {
   # By the path itself: the word of a Secret that is new is left out where the node has not seen it yet, and an API that does not
   # find its file does not start.
   kubectl_ set env -n assay-system deployment/api ASSAY_UPSTREAMS=/secrets/upstreams/upstreams.toml >&2
+  told=1
   kubectl_ rollout status -n assay-system deployment/api --timeout=5m >&2
 }
 

@@ -11,14 +11,14 @@ kubectl=("${ASSAY_TEST_KUBECTL:?usage: run.sh tests/cluster/demo.sh}" --kubeconf
 programs=$ASSAY_TEST_KUBE_PROGRAMS
 work=$(mktemp -d /tmp/assay-cluster-demo.XXXXXX)
 export ASSAY_CONFIG_DIR=$work/config
-model=
+model='' told=''
 
 finish() {
   local status=$?
   set +e
   "${kubectl[@]}" delete networkpolicy -n assay-sandboxes demo-model --ignore-not-found >/dev/null
   "${kubectl[@]}" delete secret -n assay-system upstreams --ignore-not-found >/dev/null
-  "${kubectl[@]}" rollout undo -n assay-system deployment/api >/dev/null
+  [ -z "$told" ] || "${kubectl[@]}" rollout undo -n assay-system deployment/api >/dev/null
   [ -z "$model" ] || { kill "$model" && wait "$model" 2>/dev/null; }
   rm -rf "$work"
   exit $status
@@ -62,6 +62,7 @@ YAML
   # By the path itself: the word of a Secret that is new is left out where the node has not seen it yet, and an API that does not
   # find its file does not start.
   "${kubectl[@]}" set env -n assay-system deployment/api ASSAY_UPSTREAMS=/secrets/upstreams/upstreams.toml >&2
+  told=1
   "${kubectl[@]}" rollout status -n assay-system deployment/api --timeout=300s >&2
 }
 
