@@ -68,6 +68,14 @@ impl Kubectl {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// Waits until so many pods of a part of the control plane are ready, e.g. of `deployment/api`: on a busy node one may
+    /// miss a look of its kubelet's, and that others have gone is counted a moment later.
+    pub fn serves(&self, part: &str, replicas: u32) -> anyhow::Result<()> {
+        let ready = format!("--for=jsonpath={{.status.readyReplicas}}={replicas}");
+        let words = ["wait", part, "-n", "assay-system", &ready, "--timeout=300s"];
+        self.ok(&words, None).map(drop)
+    }
+
     /// Runs a command in the task's container of a run; whether there is one and the command succeeded.
     pub fn in_sandbox(&self, run: impl std::fmt::Display, command: &[&str]) -> bool {
         let label = format!("assay.dev/run={run}");

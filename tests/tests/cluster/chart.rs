@@ -47,9 +47,9 @@ fn helm_installs_the_chart_changes_it_and_removes_it() {
         "--set",
         "api.replicas=3",
     ]);
-    release.serves("3");
+    release.kubectl.serves("deployment/api", 3).unwrap();
     release.helm(&["rollback", "assay", "1"]);
-    release.serves("2");
+    release.kubectl.serves("deployment/api", 2).unwrap();
     release.uninstall();
 }
 
@@ -101,20 +101,6 @@ impl Release {
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{words:?}: {said}");
-    }
-
-    /// Helm is done when enough are ready; that others have gone is counted a moment later.
-    fn serves(&self, replicas: &str) {
-        let ready = format!("--for=jsonpath={{.status.readyReplicas}}={replicas}");
-        let words = [
-            "wait",
-            "deployment/api",
-            "-n",
-            "assay-system",
-            &ready,
-            "--timeout=300s",
-        ];
-        self.kubectl.ok(&words, None).unwrap();
     }
 
     /// Nothing that Helm made is left, in our namespaces or in none.

@@ -92,13 +92,6 @@ impl Installation {
         serde_json::from_str(last).unwrap_or_else(|error| panic!("{words:?}: {error}: {told}"))
     }
 
-    /// So many of its pods are ready; on a busy node one may miss a look of its kubelet's.
-    fn serves(&self, what: &str, replicas: u32) {
-        let ready = format!("--for=jsonpath={{.status.readyReplicas}}={replicas}");
-        let words = ["wait", what, "-n", "assay-system", &ready, "--timeout=300s"];
-        self.kubectl.ok(&words, None).unwrap();
-    }
-
     fn get(&self, words: &[&str]) -> Value {
         let words = [&["get", "-n", "assay-system", "-o", "json"], words].concat();
         let output = self.kubectl.run(&words, None);
@@ -123,11 +116,14 @@ fn both_replicas_serve_and_the_schema_was_made_once() {
         return;
     };
     let _alone = ALONE.blocking_lock();
-    installation.serves("deployment/api", 2);
+    installation.kubectl.serves("deployment/api", 2).unwrap();
     let migrate = installation.get(&["job", "migrate"]);
     assert_eq!(migrate["status"]["succeeded"], 1, "{}", migrate["status"]);
     for class in ["1", "2"] {
-        installation.serves(&format!("statefulset/screener-{class}"), 1);
+        installation
+            .kubectl
+            .serves(&format!("statefulset/screener-{class}"), 1)
+            .unwrap();
     }
 }
 
@@ -189,8 +185,8 @@ fn a_screener_and_a_replica_whose_pods_are_deleted_cost_no_attempt() {
         (&json!("finished"), &json!(1.0), &json!(1)),
         "{ended}"
     );
-    installation.serves("deployment/api", 2);
-    installation.serves("statefulset/screener-1", 1);
+    installation.kubectl.serves("deployment/api", 2).unwrap();
+    installation.kubectl.serves("statefulset/screener-1", 1).unwrap();
 }
 
 fn task_of_an_image(folder: &Path) -> PathBuf {
