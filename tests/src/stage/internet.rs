@@ -110,13 +110,14 @@ impl Internet {
     }
 
     /// Now.
-    pub fn mark(&self) -> Mark {
+    pub fn mark(&self) -> anyhow::Result<Mark> {
+        let packets = self.packets.count(&self.place)?;
         let record = self.record.lock();
-        Mark {
+        Ok(Mark {
             visits: record.0.len(),
             questions: record.1.len(),
-            packets: self.packets.count(),
-        }
+            packets,
+        })
     }
 
     /// Everything that arrived since `mark`.

@@ -1,6 +1,7 @@
 //! Every IP packet that the internet's side saw, caught below its sockets: what no server answers is seen too.
 
 use std::{
+    collections::HashSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     os::fd::{AsRawFd as _, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
@@ -68,15 +69,24 @@ impl Packets {
         Ok(packets)
     }
 
-    /// How many there are so far.
-    pub fn count(&self) -> usize {
-        self.lock().len()
+    /// How many arrived before this call.
+    pub fn count(&self, place: &Place) -> anyhow::Result<usize> {
+        self.catch_up(place)?;
+        Ok(self.lock().len())
     }
 
-    /// Those from number `start` on. Everything that arrived before this call is among them.
+    /// Those from number `start` on that say something. Everything that arrived before this call is among them.
+    ///
+    /// A connection from before may still acknowledge what it got, and end: that is left out.
     pub fn since(&self, place: &Place, start: usize) -> anyhow::Result<Vec<Packet>> {
         self.catch_up(place)?;
-        Ok(self.lock().get(start..).unwrap_or_default().to_vec())
+        let all = self.lock();
+        let (before, since) = all.split_at(start.min(all.len()));
+        let older: HashSet<_> = before.iter().filter_map(Packet::connection).collect();
+        let echo = |packet: &&Packet| {
+            packet.data() <= TLS_END && packet.connection().is_some_and(|own| older.contains(&own))
+        };
+        Ok(since.iter().filter(|packet| !echo(packet)).cloned().collect())
     }
 
     /// Sends a marker to itself and waits until it is recorded: the queue keeps the order.
@@ -107,6 +117,26 @@ impl Packets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl Packet {
+    /// The ends of its TCP connection; `None` for what begins one.
+    fn connection(&self) -> Option<(IpAddr, u16, IpAddr, u16)> {
+        let begins = self.payload.get(13).is_some_and(|flags| flags & SYN != 0);
+        (self.transport == Transport::Tcp && !begins)
+            .then_some((self.from, self.from_port, self.to, self.to_port))
+    }
+
+    /// How many bytes a TCP packet carries.
+    fn data(&self) -> usize {
+        let header = self.payload.get(12).map_or(0, |words| usize::from(words >> 4) * 4);
+        self.payload.len().saturating_sub(header)
+    }
+}
+
+/// The flag of a TCP packet that begins a connection.
+const SYN: u8 = 2;
+/// What TLS 1.2 or 1.3 says at its end at most: no request fits in.
+const TLS_END: usize = 31;
 
 fn open() -> anyhow::Result<OwnedFd> {
     let socket = socket(

@@ -110,7 +110,7 @@ fn b22_a_redirected_connection_is_let_through_to_the_proxy() {
 fn b23_what_is_left_of_a_closed_connection_still_arrives() {
     for stage in [&OPEN, &GUARDED] {
         let Some(stage) = stage.take() else { return };
-        let mark = stage.internet.mark();
+        let mark = stage.internet.mark().unwrap();
         assert!(through(&attack(
             &stage,
             "tls.upload",

@@ -319,7 +319,7 @@ fn b14_flows_of_an_earlier_phase_are_cut() {
     stage.switch(EgressPhase::Setup).unwrap();
     let evil = "evil.example".to_owned();
     let held = std::thread::scope(|scope| {
-        let mark = stage.internet.mark();
+        let mark = stage.internet.mark().unwrap();
         let attack = scope.spawn(|| attack(&stage, "packets.hold", &[&evil, "80"]));
         while !stage.internet.since(mark).unwrap().visited(EVIL) {
             assert!(!attack.is_finished(), "everything public was allowed");
@@ -337,7 +337,7 @@ fn b14_a_connection_from_before_the_rules_is_cut() {
         return;
     };
     let held = std::thread::scope(|scope| {
-        let mark = stage.internet.mark();
+        let mark = stage.internet.mark().unwrap();
         let attack = scope.spawn(|| {
             let attacks = stage.path("attacks");
             let argv = [

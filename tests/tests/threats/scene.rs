@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use assay_core::control::proxy::{AuditLine, ProxyAssignment};
+use assay_core::{
+    control::proxy::{AuditLine, ProxyAssignment},
+    money::PicoUsd,
+};
 use assay_tests::stage::{Outcome, Stage, Walls, sandbox};
 
 /// An address as attacks take it.
@@ -63,10 +66,24 @@ impl Shared {
             return None;
         }
         let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
-        if stage.is_none() {
+        if let Some(stage) = &*stage {
+            settled(stage);
+        } else {
             *stage = Some(start(self.walls, self.change));
         }
         Some(OnStage(stage))
+    }
+}
+
+/// Waits for what the test before has left: the proxy reads an answer to its end that nobody waits for any more, and asks
+/// for the bill of one that was cut off. Whoever comes next would take these packets for its own.
+fn settled(stage: &Stage) {
+    let end = Instant::now() + PATIENCE;
+    while let Ok(ledger) = stage.ledger()
+        && (ledger.reserved, ledger.reconciling) != (PicoUsd::ZERO, 0)
+    {
+        assert!(Instant::now() < end, "the proxy does not come to rest: {ledger:#?}");
+        std::thread::yield_now();
     }
 }
 

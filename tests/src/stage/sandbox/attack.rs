@@ -39,7 +39,7 @@ impl Stage {
         user: Option<&str>,
         argv: &[&str],
     ) -> anyhow::Result<Outcome> {
-        let mark = self.internet.mark();
+        let mark = self.internet.mark()?;
         let (code, stdout, stderr) = if self.walls.runner {
             self.by_runner(env, user, argv)?
         } else {
