@@ -118,9 +118,17 @@ pub struct Evidence {
     pub lost: Option<Loss>,
     /// The containers do not exist (any more).
     pub gone: bool,
+    /// Something has ended, and the engine may be about to tell why: a kubelet that takes a pod away says so only once
+    /// all of its containers have ended.
+    pub more_to_come: bool,
 }
 
 impl Evidence {
+    /// Does it explain why a sandbox stopped answering? Otherwise ask again a little later.
+    pub fn explains(&self) -> bool {
+        !self.more_to_come && *self != Self::default()
+    }
+
     /// Everything is there and nothing has ended.
     pub fn is_whole(&self) -> bool {
         *self == Self::default()

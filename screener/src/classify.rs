@@ -129,8 +129,10 @@ fn broken_sandbox(row: &Row, evidence: &[Evidence]) -> Option<Note> {
         };
         return Some(note(cause, "the whole sandbox was killed for memory"));
     }
-    // Where the holder of the network is dead too, the machine or its engine went down, and the proxy with it.
-    if let Some(death) = state.proxy.as_ref().filter(|_| state.init.is_none()) {
+    // Where main or the holder of the network is dead too, the pod, the machine or its engine went down, and the proxy with
+    // it: a runner outlives its proxy.
+    let alone = state.init.is_none() && state.main.is_none();
+    if let Some(death) = state.proxy.as_ref().filter(|_| alone) {
         return Some(note(
             Cause::ProxyLost,
             &format!("the proxy ended with code {}", death.code),

@@ -353,12 +353,12 @@ impl<E: Engine> Driver<E> {
     }
 
     /// The state of a sandbox that stopped answering. A connection breaks before the engine has heard of the death behind
-    /// it, so one that still looks whole is asked about again for a while.
+    /// it, and of the reason later still, so one that does not explain the silence is asked about again for a while.
     async fn settled_state(&self, live: &Live) -> Result<assay_engine::Evidence, assay_engine::Error> {
         let began = tokio::time::Instant::now();
         loop {
             let state = self.site.engine.evidence(&live.name()).await?;
-            if !state.is_whole() || began.elapsed() > TELL_OF_DEATH {
+            if state.explains() || began.elapsed() > TELL_OF_DEATH {
                 return Ok(state);
             }
             tokio::time::sleep(BETWEEN_LOOKS).await;

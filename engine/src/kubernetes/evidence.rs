@@ -31,6 +31,9 @@ pub(super) fn evidence(pod: &Pod) -> Evidence {
             }
         }
     }
+    evidence.more_to_come = evidence.lost.is_none()
+        && (evidence.proxy.is_some() || evidence.main.is_some())
+        && status.phase.as_deref() == Some("Running");
     evidence
 }
 

@@ -274,6 +274,15 @@ fn a_dead_container_outweighs_how_the_agent_ended() {
             Cause::SandboxLost,
         ),
         (
+            // A pod that went down: a runner outlives its proxy.
+            assay_engine::Evidence {
+                proxy: Some(dead(137, false)),
+                main: Some(dead(137, false)),
+                ..Default::default()
+            },
+            Cause::SandboxLost,
+        ),
+        (
             // The engine went down, and everything with it.
             assay_engine::Evidence {
                 init: Some(dead(255, false)),

@@ -37,13 +37,11 @@ enum How {
 }
 
 impl How {
-    /// What the attempt may end by.
-    fn causes(self) -> &'static [Cause] {
+    /// What the attempt ends by. A kubelet in need kills first and says why seconds later: it is waited for.
+    fn cause(self) -> Cause {
         match self {
-            Self::Evicted => &[Cause::Evicted],
-            Self::Preempted => &[Cause::Preempted],
-            // A kubelet in need kills first and says why seconds later, so what was seen of the containers may stand.
-            Self::Starved => &[Cause::Evicted, Cause::ProxyLost, Cause::SandboxLost],
+            Self::Evicted | Self::Starved => Cause::Evicted,
+            Self::Preempted => Cause::Preempted,
         }
     }
 }
@@ -110,7 +108,7 @@ async fn taken_away(kit: &Installation<Cluster>, how: How) -> anyhow::Result<()>
     let ended = chaos::outcome(kit, &person, &evaluation).await?;
     let causes: Vec<_> = ended.tried().map(|attempt| attempt.cause).collect();
     ensure!(
-        matches!(causes[..], [Some(first), Some(Cause::Completed)] if how.causes().contains(&first)),
+        matches!(causes[..], [Some(first), Some(Cause::Completed)] if first == how.cause()),
         "{causes:?}: {:#?}",
         ended.attempts
     );

@@ -28,6 +28,20 @@ fn a_kill_for_memory_is_told_from_other_ends() {
     assert_eq!(of("Error"), (137, false, None));
 }
 
+/// The first status of a pod that a kubelet evicts shows only that something ended.
+#[test]
+fn a_pod_that_still_runs_without_one_of_its_containers_has_more_to_tell() {
+    let of = |phase: &str| {
+        evidence_of(&json!({ "phase": phase, "containerStatuses": [ended("proxy", 137, "Error")] }))
+    };
+    assert!(of("Running").more_to_come && !of("Running").explains());
+    assert!(!of("Failed").more_to_come && of("Failed").explains());
+    let evicted = evidence_of(&json!({ "phase": "Running", "reason": "Evicted", "message": "memory",
+                                       "containerStatuses": [ended("proxy", 137, "Error")] }));
+    assert!(evicted.explains());
+    assert!(!evidence_of(&json!({ "phase": "Running" })).explains(), "nothing has ended");
+}
+
 /// The proxy ends before main when somebody deletes the pod, which is neither's fault.
 #[test]
 fn a_pod_that_somebody_deletes_was_taken_away() {
