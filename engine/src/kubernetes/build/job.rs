@@ -269,7 +269,15 @@ impl Order<'_> {
 
     /// All that the volumes and the builder's own root may hold together.
     pub(super) fn all_disk(&self) -> u64 {
-        PROGRAM + CONTEXT + self.disk() + self.storage() + 2 * self.image()
+        PROGRAM + CONTEXT + self.root() + self.storage() + 2 * self.image()
+    }
+
+    /// Kaniko unpacks over its own root; Buildah's is read-only, and its log is all that it leaves outside of volumes.
+    fn root(&self) -> u64 {
+        match self.builds.tool {
+            Tool::Buildah => GIB,
+            Tool::Kaniko => self.disk(),
+        }
     }
 
     /// Kaniko has no use for storage but for a few temporary files.

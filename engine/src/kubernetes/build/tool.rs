@@ -50,9 +50,12 @@ impl Order<'_> {
     /// The builder, with our program before it.
     pub(super) fn build(&self) -> Result<Container, Error> {
         let program = format!("{}/assay-builder", path::PROGRAM);
-        let mut amount = vec![
+        // A kubelet holds all of a pod to the sum of its containers' limits on disk as soon as one of them has one, and the
+        // proxy has: so the builder's stands for the volumes too. As for these, nothing is reserved.
+        let amount = [
             ("cpu", 500, CPU_MILLI),
             ("memory", self.memory_bytes, self.memory_bytes),
+            ("ephemeral-storage", 0, self.all_disk()),
         ];
         let mut mounts = vec![
             mount("bin", path::PROGRAM, true),
@@ -61,14 +64,12 @@ impl Order<'_> {
             mount("storage", path::STORAGE, false),
             mount("layout", path::LAYOUT, false),
         ];
-        match self.builds.tool {
+        if self.builds.tool == Tool::Buildah {
             // It locks a file there, whatever it is told.
-            Tool::Buildah => mounts.push(VolumeMount {
+            mounts.push(VolumeMount {
                 sub_path: Some("cache".to_owned()),
                 ..mount("storage", "/var/cache/containers", false)
-            }),
-            // It unpacks over its own root. The limit counts the pod's volumes too; as for these, nothing is reserved.
-            Tool::Kaniko => amount.push(("ephemeral-storage", 0, self.all_disk())),
+            });
         }
         Ok(Container {
             command: Some(vec![program, "run".to_owned(), json(&self.plan())?]),
