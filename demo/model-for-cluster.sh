@@ -46,6 +46,10 @@ take_model_back() {
   [ -n "$model" ] || return 0
   kubectl_ delete networkpolicy -n assay-sandboxes demo-model --ignore-not-found >/dev/null
   kubectl_ delete secret -n assay-system upstreams --ignore-not-found >/dev/null
-  [ -z "$told" ] || kubectl_ rollout undo -n assay-system deployment/api >/dev/null
+  if [ -n "$told" ]; then
+    kubectl_ rollout undo -n assay-system deployment/api >/dev/null
+    # Whoever comes next meets no replica that is about to end.
+    kubectl_ rollout status -n assay-system deployment/api --timeout=5m >&2
+  fi
   kill "$model" && wait "$model" 2>/dev/null
 }

@@ -106,6 +106,15 @@ if [ $# -gt 0 ]; then "$@" 8>&-; exit; fi
 status=0
 cargo test --workspace --test engine_contract kubernetes -- --show-output 2>&1 8>&- | tee -a "$log" || status=1
 cargo test --workspace --test cluster -- --show-output --skip chaos:: --skip taken:: 2>&1 8>&- | tee -a "$log" || status=1
+# Told as a test is, so that it counts as one.
+the_demo() {
+  if tests/cluster/demo.sh; then
+    echo 'test result: ok. 1 passed; 0 failed: the demo, each of its cases as expected'
+  else
+    echo 'test result: FAILED. 0 passed; 1 failed: the demo'
+  fi
+}
+the_demo 2>&1 8>&- | tee -a "$log"
 # What stops parts of the node, or takes its room, comes alone: the others would meet it.
 cargo test --workspace --test cluster -- --show-output --test-threads=1 chaos:: taken:: 2>&1 8>&- | tee -a "$log" || status=1
 # What needs an empty cluster has run before; the other takes minutes.
