@@ -87,7 +87,7 @@ pub(super) fn loss(status: &PodStatus) -> Option<Loss> {
 }
 
 /// The kubelet evicts for the sandbox's own limit on disk with words of its own. What the proxy writes is ours.
-fn evicted(message: &str) -> LossKind {
+pub(super) fn evicted(message: &str) -> LossKind {
     let own = [
         "Container main exceeded its local ephemeral storage limit",
         "Pod ephemeral local storage usage exceeds the total limit of containers",

@@ -8,7 +8,7 @@ use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectM
 use kube::api::ListParams;
 
 use super::{
-    Kubernetes, again::again, evidence, fault::fault, image::Facts, labels, reach::Addresses,
+    Kubernetes, again::again, events, evidence, fault::fault, image::Facts, labels, reach::Addresses,
     status::progress,
 };
 use crate::{Error, Evidence, Listed, Sandbox, SandboxRef};
@@ -46,12 +46,18 @@ pub(super) async fn find(engine: &Kubernetes, name: SandboxRef) -> Result<Option
 
 /// How the containers of a sandbox ended.
 pub(super) async fn evidence_of(engine: &Kubernetes, name: SandboxRef) -> Result<Evidence, Error> {
-    let found = own_pod(engine, name).await?;
-    let gone = || Evidence {
-        gone: true,
-        ..Evidence::default()
+    let Some(pod) = own_pod(engine, name).await? else {
+        return Ok(Evidence {
+            gone: true,
+            ..Evidence::default()
+        });
     };
-    Ok(found.map_or_else(gone, |pod| evidence::evidence(&pod)))
+    let mut evidence = evidence::evidence(&pod);
+    if evidence.more_to_come {
+        evidence.lost = events::eviction(engine, &pod).await;
+        evidence.more_to_come = evidence.lost.is_none();
+    }
+    Ok(evidence)
 }
 
 /// One entry for each sandbox of this installation: of a pod, or of a Secret whose pod was never made.

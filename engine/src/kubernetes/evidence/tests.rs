@@ -36,10 +36,15 @@ fn a_pod_that_still_runs_without_one_of_its_containers_has_more_to_tell() {
     };
     assert!(of("Running").more_to_come && !of("Running").explains());
     assert!(!of("Failed").more_to_come && of("Failed").explains());
-    let evicted = evidence_of(&json!({ "phase": "Running", "reason": "Evicted", "message": "memory",
-                                       "containerStatuses": [ended("proxy", 137, "Error")] }));
+    let evicted = evidence_of(
+        &json!({ "phase": "Running", "reason": "Evicted", "message": "memory",
+                                       "containerStatuses": [ended("proxy", 137, "Error")] }),
+    );
     assert!(evicted.explains());
-    assert!(!evidence_of(&json!({ "phase": "Running" })).explains(), "nothing has ended");
+    assert!(
+        !evidence_of(&json!({ "phase": "Running" })).explains(),
+        "nothing has ended"
+    );
 }
 
 /// The proxy ends before main when somebody deletes the pod, which is neither's fault.
