@@ -55,7 +55,7 @@ pub struct RunArgs {
     /// Which runs it takes.
     #[arg(long, env = "ASSAY_CLASS", default_value = "1")]
     pub class: String,
-    /// Attempts at the same time.
+    /// Attempts at the same time. As many again may wait for their images meanwhile.
     #[arg(long, env = "ASSAY_SLOTS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub slots: u32,
     /// Where sandboxes run.

@@ -53,6 +53,7 @@ use crate::{
     platform::{self, Platform},
     row::Row,
     sandboxes::Sandboxes,
+    slots::Slot,
 };
 
 /// What all attempts of a worker share.
@@ -128,6 +129,7 @@ impl From<platform::Error> for Halt {
 pub struct Driver<E> {
     site: Arc<Site<E>>,
     assignment: Assignment,
+    slot: Slot,
     row: Row,
     journal: Journal,
     signals: Signals,
@@ -160,7 +162,7 @@ pub struct Driver<E> {
 
 impl<E: Engine> Driver<E> {
     /// A driver for an assignment, new or adopted.
-    pub fn new(site: Arc<Site<E>>, assignment: Assignment, signals: Signals) -> Self {
+    pub fn new(site: Arc<Site<E>>, assignment: Assignment, slot: Slot, signals: Signals) -> Self {
         let here = site.clock.now();
         let ahead = assignment
             .now
@@ -171,6 +173,7 @@ impl<E: Engine> Driver<E> {
             .join(format!("attempt-{}-{}", assignment.attempt, assignment.fence));
         Self {
             journal: Journal::new(&assignment),
+            slot,
             row,
             signals,
             folder,

@@ -16,6 +16,7 @@ pub mod output;
 pub mod platform;
 pub mod row;
 pub mod sandboxes;
+pub mod slots;
 pub mod trial;
 mod worker;
 

@@ -28,6 +28,7 @@ use crate::{
     derive::{self, Place},
     driver::{Driver, Ended, Signals, Site},
     platform::{self, Platform, jittered},
+    slots::{Slot, Slots},
 };
 
 /// Why a worker cannot work.
@@ -108,6 +109,7 @@ where
     let installation = registered.installation.clone();
     let worker = Worker {
         proof: Proof::seek(move || guard(installation.clone())),
+        slots: Arc::new(Slots::new(config.slots)),
         site: Arc::new(site),
         config,
         registered,
@@ -151,6 +153,7 @@ async fn register(
 
 struct Worker<E> {
     proof: Proof,
+    slots: Arc<Slots>,
     site: Arc<Site<E>>,
     config: Config,
     registered: Registered,
@@ -193,15 +196,14 @@ impl<E: Engine + 'static> Worker<E> {
                 Some(ended) = self.drivers.join_next_with_id() => {
                     self.take_end(ended);
                     pause = SHORTEST_POLL;
-                    if self.free() > 0 && self.claim().await == 0 {
+                    if self.claim().await == Some(0) {
                         pause = SHORTEST_POLL * 2;
                     }
                     continue;
                 }
                 () = tokio::time::sleep(jittered(pause)) => {}
             }
-            let claimed = if self.free() > 0 { self.claim().await } else { 0 };
-            pause = if claimed > 0 {
+            pause = if self.claim().await.is_some_and(|claimed| claimed > 0) {
                 SHORTEST_POLL
             } else {
                 (pause * 2).min(self.config.longest_poll)
@@ -229,20 +231,18 @@ impl<E: Engine + 'static> Worker<E> {
         u32::try_from(Arc::strong_count(&self.site.rising) - 1).unwrap_or(u32::MAX)
     }
 
-    fn free(&self) -> u32 {
-        let running = u32::try_from(self.drivers.len()).unwrap_or(u32::MAX);
-        self.config.slots.saturating_sub(running)
-    }
-
-    async fn claim(&mut self) -> usize {
+    /// How many were claimed; `None` where no slot is free.
+    async fn claim(&mut self) -> Option<usize> {
+        let slots = Arc::clone(&self.slots);
+        let mut kept = slots.keep()?;
         let room = match self.site.engine.room(&self.slot()).await {
             Ok(room) => room,
             Err(error) => {
                 tracing::warn!(%error, "nothing is claimed while the engine is away");
-                return 0;
+                return Some(0);
             }
         };
-        let slots = self.free();
+        let slots = kept.count();
         let fresh = if self.proof.is_there() {
             room.saturating_sub(self.rising()).min(slots)
         } else {
@@ -256,18 +256,18 @@ impl<E: Engine + 'static> Worker<E> {
             Ok(claimed) => {
                 let count = claimed.assignments.len();
                 for assignment in claimed.assignments {
-                    self.begin(assignment);
+                    self.begin(assignment, kept.take());
                 }
-                count
+                Some(count)
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot claim");
-                0
+                Some(0)
             }
         }
     }
 
-    fn begin(&mut self, assignment: Assignment) {
+    fn begin(&mut self, assignment: Assignment, slot: Slot) {
         let signals = Signals::default();
         let (attempt, fence) = (assignment.attempt, assignment.fence);
         self.held.add(attempt, fence, signals.clone());
@@ -283,7 +283,7 @@ impl<E: Engine + 'static> Worker<E> {
             async move {
                 tracing::info!(adopted = assignment.adopted.is_some(), "attempt begins");
                 // In a task of its own, so that a panic ends one attempt and not the worker.
-                let driver = Driver::new(Arc::clone(&site), assignment, signals);
+                let driver = Driver::new(Arc::clone(&site), assignment, slot, signals);
                 let joined = tokio::spawn(driver.drive().in_current_span()).await;
                 let ended = match joined {
                     Ok(ended) => ended,

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`task`] | `task.toml`: syntax, wrong type, unknown key; no test script |
 //! | [`archive`] | `..`, absolute, link out, device, zeros, entries; digest mismatch before and after registration |
-//! | [`build`] | a Dockerfile that fails, never ends, fills the disk, starts from a forbidden image |
+//! | [`build`] | a Dockerfile that fails, never ends, holds up others, fills the disk, starts from a forbidden image |
 //! | [`bundle`] | agent bundles and patches that cannot be used |
 //! | [`agent`] | agents that bomb, eat memory and disk, print, hold on, kill, plant, replace |
 //! | [`setup`] | healthchecks of environment and step that never pass, a failing `setup.sh` |
@@ -106,6 +106,7 @@ fn on_docker(home: &Arc<Home>) -> Vec<libtest_mimic::Trial> {
         Oracle build: fails, never_ends, fills_the_disk, starts_from_what_the_policy_forbids;
         Oracle bundle: has_no_function, has_a_syntax_error, needs_python_that_is_not_there,
             patches_that_cannot_be_used, a_good_patch;
+        Nothing build: holds_up_nobody;
         Nothing bundle: is_empty, is_too_big;
         Oracle verifier: leaves_no_reward, leaves_a_reward_that_is_none, leaves_two_keys, never_ends;
         Oracle archive: is_changed_in_the_store;

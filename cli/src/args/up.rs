@@ -13,7 +13,7 @@ pub struct UpArgs {
     /// First port to try for the API
     #[arg(long, default_value_t = 8000)]
     pub port: u16,
-    /// Runs at the same time
+    /// Runs at the same time; as many again may wait for their images meanwhile
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub slots: u32,
     /// Which runs the screener takes

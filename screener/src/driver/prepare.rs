@@ -7,6 +7,7 @@ use assay_core::{
     digest::{Digest, Hasher},
     egress::Egress,
     limits::Limits,
+    phase::Phase,
     task::{
         compose::{Service, ServiceImage},
         plan::Image,
@@ -154,7 +155,8 @@ impl<E: Engine> Driver<E> {
         self.folder.join("task")
     }
 
-    /// The build's log becomes output of the phase. Where the image is not there at once, an event says what the run waits for.
+    /// The build's log becomes output of the phase. Where the image is not there at once, an event says what the run waits for,
+    /// and the run lends its slot.
     async fn build_logged(&mut self, spec: &ImageSpec) -> Result<BuildOutcome, Halt> {
         let now = self.now();
         let Self {
@@ -162,6 +164,7 @@ impl<E: Engine> Driver<E> {
             output,
             journal,
             row,
+            slot,
             ..
         } = self;
         let output = output.as_ref();
@@ -185,7 +188,14 @@ impl<E: Engine> Driver<E> {
         let data = serde_json::json!({ "folder": spec.archive.folder, "dockerfile": spec.dockerfile });
         journal.note(row, now, WAITING_IMAGE, data);
         let told = async { journal.flush(&site.platform, row).await.map_err(Halt::from) };
-        let (outcome, ()) = tokio::try_join!(building, told)?;
+        let both = async { tokio::try_join!(building, told) };
+        let (outcome, ()) = if row.phase == Phase::Prepare {
+            let lent = slot.lend(both).await;
+            lent.map_err(|taken| Halt::from(Evidence::Engine(EngineFault::NoRoom, taken.to_string())))??
+        } else {
+            // A sandbox of this run's lives.
+            both.await?
+        };
         Ok(outcome)
     }
 }

@@ -122,13 +122,20 @@ impl Packet {
     /// The ends of its TCP connection; `None` for what begins one.
     fn connection(&self) -> Option<(IpAddr, u16, IpAddr, u16)> {
         let begins = self.payload.get(13).is_some_and(|flags| flags & SYN != 0);
-        (self.transport == Transport::Tcp && !begins)
-            .then_some((self.from, self.from_port, self.to, self.to_port))
+        (self.transport == Transport::Tcp && !begins).then_some((
+            self.from,
+            self.from_port,
+            self.to,
+            self.to_port,
+        ))
     }
 
     /// How many bytes a TCP packet carries.
     fn data(&self) -> usize {
-        let header = self.payload.get(12).map_or(0, |words| usize::from(words >> 4) * 4);
+        let header = self
+            .payload
+            .get(12)
+            .map_or(0, |words| usize::from(words >> 4) * 4);
         self.payload.len().saturating_sub(header)
     }
 }

@@ -1,9 +1,15 @@
 //! Dockerfiles. Whatever they do is the task's fault and never a score.
 
-use assay_core::{cause::Cause, control::runner::Stream, phase::Phase, policy::Policy};
-use assay_tests::installation::{Installation, files::task};
+use assay_core::{
+    cause::Cause,
+    control::runner::Stream,
+    phase::Phase,
+    policy::Policy,
+    wire::people::{Run, RunState},
+};
+use assay_tests::installation::{Installation, Setup, files::task};
 
-use crate::home::expect;
+use crate::home::{expect, oracle_scores_one};
 
 pub async fn fails(home: &Installation) {
     let files = task().with(
@@ -49,6 +55,30 @@ pub async fn never_ends(home: &Installation) {
         );
     let ended = home.run(&files, None).await.unwrap();
     expect(&ended, Cause::ImageBuildFailed, None, &["ran past its time"]);
+}
+
+/// A run whose image is being built lends its slot: with one slot in all, the next run ends meanwhile.
+pub async fn holds_up_nobody(home: &Installation) {
+    let setup = Setup {
+        socket: home.socket().to_owned(),
+        slots: 1,
+        ..Setup::from_env("ASSAY_TEST_DOCKER").unwrap()
+    };
+    let own = Installation::start(setup).await.unwrap();
+    let slow = task().with(
+        "environment/Dockerfile",
+        "FROM debian:bookworm-slim\nRUN sleep 600\n",
+    );
+    let order = own.order(&slow, None, Policy::default()).await.unwrap();
+    let waits = own.submit(&order).await.unwrap();
+    let in_prepare = |run: &Run| run.phase == Some(Phase::Prepare);
+    let run = own.wait_for(&waits, in_prepare).await.unwrap();
+    oracle_scores_one(&own).await;
+    assert!(in_prepare(&own.wait_for(&waits, |_| true).await.unwrap()));
+    own.api.cancel_run(run.id).await.unwrap();
+    let ended = own.over(&waits).await.unwrap();
+    assert_eq!(ended.run.state, RunState::Cancelled, "{:#?}", ended.attempts);
+    own.stop().await.unwrap();
 }
 
 /// Slowly, so that nobody else on this machine suffers; the daemon with a small disk of its own is filled at full speed.

@@ -36,7 +36,11 @@ pub(crate) fn refused(cases: &[(Value, &str)]) {
             "{name}: {code}, not {expected}"
         );
     }
-    assert!(!outcome.seen.reached(MODEL), "not a byte reached the service: {:#?}", outcome.seen.packets);
+    assert!(
+        !outcome.seen.reached(MODEL),
+        "not a byte reached the service: {:#?}",
+        outcome.seen.packets
+    );
 }
 
 /// Raw requests into an opened connection: none may reach the service.

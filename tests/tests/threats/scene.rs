@@ -82,7 +82,10 @@ fn settled(stage: &Stage) {
     while let Ok(ledger) = stage.ledger()
         && (ledger.reserved, ledger.reconciling) != (PicoUsd::ZERO, 0)
     {
-        assert!(Instant::now() < end, "the proxy does not come to rest: {ledger:#?}");
+        assert!(
+            Instant::now() < end,
+            "the proxy does not come to rest: {ledger:#?}"
+        );
         std::thread::yield_now();
     }
 }
