@@ -15,7 +15,7 @@ mod skewed;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU8, Ordering},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -340,12 +340,17 @@ async fn keys(url: &str) -> anyhow::Result<(String, String)> {
 }
 
 /// One of this process's own loopback addresses: a server that is started again must come back to its own, and a port
-/// that was merely free a moment ago may be taken by a connection.
+/// that was merely free a moment ago may be taken by a connection. The number of the process names a network of 254 hosts;
+/// who comes after these gets the next port. 65536 addresses differ, then they come again.
 fn own_address() -> String {
-    static USED: AtomicU8 = AtomicU8::new(0);
-    let [low, high, ..] = std::process::id().to_le_bytes();
-    let number = USED.fetch_add(1, Ordering::Relaxed) + 1;
-    format!("127.{high}.{low}.{number}:{PART_PORT}")
+    static USED: AtomicU16 = AtomicU16::new(0);
+    address_of(std::process::id(), USED.fetch_add(1, Ordering::Relaxed))
+}
+
+fn address_of(process: u32, number: u16) -> String {
+    let [low, high, ..] = process.to_le_bytes();
+    let (host, port) = (number % HOSTS + 1, PART_PORT + number / HOSTS);
+    format!("127.{high}.{low}.{host}:{port}")
 }
 
 async fn listens(address: &str) -> anyhow::Result<()> {
@@ -365,5 +370,26 @@ const LEASE: Duration = Duration::from_secs(5);
 const RESTARTS: Duration = Duration::from_mins(2);
 const BUCKET: &str = "assay";
 const KEY_FILE: &str = "worker.key";
-/// Below those that connections take.
+/// The first port; it and the 258 after it are below those that connections take.
 const PART_PORT: u16 = 18_000;
+/// Neither a network's own address nor its broadcast.
+const HOSTS: u16 = 254;
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, net::Ipv4Addr};
+
+    use super::*;
+
+    #[test]
+    fn every_part_of_a_process_has_an_address_of_its_own_below_the_ports_of_connections() {
+        let addresses: BTreeSet<SocketAddr> = (0..=u16::MAX)
+            .map(|number| address_of(u32::MAX, number).parse().unwrap())
+            .collect();
+        assert_eq!(addresses.len(), 1 << 16);
+        for address in addresses {
+            assert!(address.ip().is_loopback() && address.ip() != Ipv4Addr::new(127, 255, 255, 255));
+            assert!((PART_PORT..32_768).contains(&address.port()), "{address}");
+        }
+    }
+}
