@@ -1,4 +1,5 @@
 //! The test kit and the end-to-end suites.
+pub mod builds;
 mod folder;
 pub mod installation;
 pub mod kubectl;

@@ -12,8 +12,11 @@ use anyhow::Context as _;
 use assay_core::digest::hex;
 use serde_json::{Value, json};
 
-use super::{Ground, Part, Programs};
-use crate::kubectl::{self, Kubectl};
+use super::{Ground, Installation, Part, Programs};
+use crate::{
+    builds,
+    kubectl::{self, Kubectl},
+};
 
 /// The cluster. Dropping it removes what the suite brought.
 #[derive(Debug)]
@@ -89,13 +92,13 @@ impl Cluster {
         self.registry.trim_start_matches("http://")
     }
 
-    /// The objects of a run in the namespace of the sandboxes, as `kind name`.
+    /// The objects of a run in the namespace of the sandboxes, as `kind name`. Jobs and ConfigMaps are never made there.
     pub fn objects_of(&self, run: impl std::fmt::Display) -> anyhow::Result<Vec<String>> {
         let label = format!("assay.dev/run={run}");
         let columns = "custom-columns=KIND:.kind,NAME:.metadata.name";
         let words = [
             "get",
-            "pods,secrets",
+            "pods,secrets,jobs,configmaps",
             "-n",
             NAMESPACE,
             "-l",
@@ -122,17 +125,32 @@ impl Cluster {
         Ok(found["items"].as_array().and_then(|items| items.first()).cloned())
     }
 
-    /// Waits until nothing of a run is left.
-    pub async fn swept(&self, run: impl std::fmt::Display) -> anyhow::Result<()> {
+    /// Waits until nothing of a run is left, and nothing but Jobs that are over of the builds of its installation: an image
+    /// is built for all runs that want it, so its objects name none.
+    pub async fn swept(&self, run: impl std::fmt::Display, installation: &str) -> anyhow::Result<()> {
         let begun = Instant::now();
         loop {
             let left = self.objects_of(&run)?;
             if left.is_empty() {
-                return Ok(());
+                break;
             }
             anyhow::ensure!(begun.elapsed() < SWEEP, "left of run {run}: {left:?}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+        builds::left::swept(&self.admin, installation).await
+    }
+}
+
+impl Installation<Cluster> {
+    /// What the installation's objects carry as the label of their owner.
+    pub async fn id(&self) -> anyhow::Result<String> {
+        let found = self.query("SELECT id FROM installation").await?;
+        found.into_iter().next().context("the installation has no id")
+    }
+
+    /// [`Cluster::swept`] of a run of this installation.
+    pub async fn swept(&self, run: impl std::fmt::Display) -> anyhow::Result<()> {
+        self.ground.swept(run, &self.id().await?).await
     }
 }
 

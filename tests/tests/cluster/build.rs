@@ -2,13 +2,10 @@
 
 #[path = "build/queue.rs"]
 mod queue;
-#[path = "build/store.rs"]
-mod store;
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
 use assay_core::{
-    archive,
     clock::{Clock as _, SystemClock},
     control::signature::Signer,
     digest::{Digest, hex},
@@ -18,11 +15,10 @@ use assay_core::{
 };
 use assay_engine::{
     Archive, BuildNetwork, BuildOutcome, BuildProxy, Engine as _, Error, ImageSpec, SandboxRef,
-    kubernetes::{
-        Access, BeaconAt, Builds, Images, Kubernetes, PodOptions, Reach, Registries, Settings, Tool,
-    },
+    kubernetes::{Access, BeaconAt, Images, Kubernetes, PodOptions, Reach, Registries, Settings},
     trial,
 };
+use assay_tests::builds::{self, left, store};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -33,16 +29,6 @@ const BASE: &str = "debian:bookworm-slim";
 const NODE: &str = "10.250.0.1";
 /// What a step tries to find, reach and do. It fails where it succeeds.
 const PROBE: &str = include_str!("build/probe.py");
-
-/// Which builder the cluster was brought up with.
-fn tool() -> (Tool, &'static str) {
-    let named = std::env::var_os("ASSAY_TEST_BUILDER");
-    match named.as_ref().map(|name| name.to_str().unwrap()) {
-        Some("kaniko") => (Tool::Kaniko, "kaniko"),
-        Some(other) => panic!("ASSAY_TEST_BUILDER is {other}; want kaniko, or nothing for Buildah"),
-        None => (Tool::Buildah, "buildah"),
-    }
-}
 
 /// An engine that builds.
 struct Stage {
@@ -58,8 +44,6 @@ impl Stage {
         let admin = kubectl::with("ASSAY_TEST_KUBERNETES_ADMIN")?;
         let host = registry.trim_start_matches("http://").to_owned();
         let ours = |name: &str| format!("{host}/assay/{name}:test");
-        let repository = format!("{host}/assay/tasks");
-        let (tool, tool_name) = tool();
         let settings = Settings {
             access: Access {
                 kubeconfig: Some(kubeconfig.into()),
@@ -85,19 +69,7 @@ impl Stage {
                 cpu_request_percent: 10,
                 ..PodOptions::default()
             },
-            builds: Some(Builds {
-                namespace: "assay-builds".to_owned(),
-                program: ours("builder"),
-                tool,
-                tool_image: ours(tool_name),
-                push_repository: repository.clone(),
-                repository,
-                push_secret: None,
-                pull_secret: None,
-                most_memory_bytes: 1 << 30,
-                most_image_bytes: 2 << 30,
-                most_at_once: 4,
-            }),
+            builds: Some(builds::settings(&host)),
         };
         Some(Self {
             engine: Kubernetes::connect(settings.clone()).await.unwrap(),
@@ -118,19 +90,9 @@ impl Stage {
         .unwrap();
         fs::write(context.join("file"), "from the archive\n").unwrap();
         fs::write(context.join("probe.py"), PROBE).unwrap();
-        let mut packed = Vec::new();
-        let files = archive::scan(folder.path(), archive::Caps::default()).unwrap();
-        archive::pack(folder.path(), &files, &mut packed).unwrap();
-        let digest = Digest::of(&packed);
-        let archive = Archive {
-            url: store::url(&digest.hex()),
-            digest,
-            size_bytes: packed.len() as u64,
-            folder: "environment".to_owned(),
-        };
-        store::put(&digest.hex(), packed);
+        let archive = builds::stored(folder.path(), &context).unwrap();
         let spec = ImageSpec {
-            key: digest,
+            key: archive.digest,
             context,
             archive,
             dockerfile: "Dockerfile".to_owned(),
@@ -153,6 +115,11 @@ impl Stage {
             text
         };
         tokio::join!(self.engine.build(spec, sender), read)
+    }
+
+    /// Nothing is left but what an ended build keeps for whoever asks again.
+    async fn swept(&self) {
+        left::swept(&self.admin, &self.settings.owner).await.unwrap();
     }
 
     async fn built(&self, dockerfile: &str) -> (String, String) {
@@ -196,6 +163,7 @@ async fn an_image_is_built_once_and_its_log_is_told_to_all_who_wait() {
     let (again, log) = stage.build(&spec).await;
     assert!(cached(&again) && log.is_empty(), "{log}");
     assert_eq!(asked(&spec), 1, "fetched once");
+    stage.swept().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,6 +209,24 @@ async fn a_dockerfile_that_fails_is_the_tasks_fault_with_its_last_lines() {
         assert!(matches!(again, Ok(BuildOutcome::Failed { .. })), "{again:?}");
         assert_eq!(asked(&spec), 1);
     }
+    stage.swept().await;
+}
+
+/// What an ended build keeps is the cluster's to remove. Five minutes, so only where `ASSAY_TEST_KUBE_SLOW` is set.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_build_is_left_after_five_minutes() {
+    if std::env::var_os("ASSAY_TEST_KUBE_SLOW").is_none() {
+        eprintln!("skipped: ASSAY_TEST_KUBE_SLOW is not set; it takes five minutes");
+        return;
+    }
+    let Some(stage) = Stage::set().await else { return };
+    for step in ["true", "false"] {
+        let (spec, _folder) = stage.image(&format!("FROM {BASE}\nRUN {step}\n"));
+        stage.build(&spec).await.0.unwrap();
+    }
+    left::forgotten(&stage.admin, &stage.settings.owner)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,6 +245,7 @@ async fn a_build_that_never_ends_or_eats_memory_is_stopped() {
     // Twice: with what the task has, then with the most that the installation gives.
     assert_eq!(reason, "the build ran out of 1024 MiB of memory");
     assert_eq!(asked(&spec), 2);
+    stage.swept().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,6 +278,7 @@ async fn what_is_missing_or_broken_outside_of_the_dockerfile_is_not_its_fault() 
     spec.archive = good;
     // And then it works: nothing of the failures is kept.
     assert!(!cached(&stage.build(&spec).await.0));
+    stage.swept().await;
 }
 
 /// From inside of a step: no credential, no token, no network, no way to mount, and nothing of the node.
@@ -300,7 +288,7 @@ async fn a_step_finds_no_credential_no_token_and_nobody_to_talk_to() {
     let (_, log) = stage
         .built(&format!(
             "FROM python:3.12-slim\nCOPY probe.py /\nRUN BUILDER={} python3 /probe.py\n",
-            tool().1
+            builds::tool().1
         ))
         .await;
     assert!(log.contains("nothing found"), "{log}");
@@ -332,6 +320,7 @@ async fn a_build_behind_a_proxy_meets_its_resolver_and_its_rules() {
         "{outcome:?}\n{log}"
     );
     assert!(log.contains("200 OK"), "{log}");
+    stage.swept().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -370,6 +359,7 @@ async fn a_registry_that_is_away_is_nobodys_fault_and_later_the_build_succeeds()
     );
     let (outcome, log) = stage.build(&spec).await;
     assert!(!cached(&outcome), "{log}");
+    stage.swept().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -426,6 +416,7 @@ async fn a_pod_of_a_build_reaches_registry_and_store_only() {
     // Taken away from outside: nobody knows how it would have ended.
     let error = outcome.unwrap_err();
     assert!(error.is_transient(), "{error}");
+    stage.swept().await;
 }
 
 /// What runs a script of bash in a builder.

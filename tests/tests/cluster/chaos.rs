@@ -221,7 +221,7 @@ pub(crate) async fn outcome(
             }
         }
     };
-    kit.ground.swept(ended.run.id).await?;
+    kit.swept(ended.run.id).await?;
     Ok(ended)
 }
 

@@ -13,12 +13,19 @@ use std::{
 };
 
 use assay_core::digest::hex;
-use assay_tests::kubectl::{self, Kubectl};
+use assay_tests::{
+    builds::left,
+    kubectl::{self, Kubectl},
+};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::{runtime::Runtime, sync::Mutex};
 
 /// Its screeners are counted by one test at a time.
 pub static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// As `images/postgres/serve.sh` finds its programs and its password.
+const ASK_ID: &str = "PGPASSWORD=$(cat \"$POSTGRES_PASSWORD_FILE\") $(ls /usr/lib/postgresql/*/bin/psql | tail -1) -X -tA -h /tmp \
+                      -U assay -c 'SELECT id FROM installation' assay";
 
 /// The control plane.
 pub struct Installation {
@@ -92,6 +99,21 @@ impl Installation {
         serde_json::from_str(last).unwrap_or_else(|error| panic!("{words:?}: {error}: {told}"))
     }
 
+    /// What its objects carry as the label of their owner: only its database tells.
+    fn id(&self) -> String {
+        let words = [
+            "exec",
+            "-n",
+            "assay-system",
+            "postgres-0",
+            "--",
+            "sh",
+            "-c",
+            ASK_ID,
+        ];
+        self.kubectl.ok(&words, None).unwrap().trim().to_owned()
+    }
+
     fn get(&self, words: &[&str]) -> Value {
         let words = [&["get", "-n", "assay-system", "-o", "json"], words].concat();
         let output = self.kubectl.run(&words, None);
@@ -128,7 +150,7 @@ fn both_replicas_serve_and_the_schema_was_made_once() {
 }
 
 #[test]
-fn a_task_that_brings_a_dockerfile_is_built_and_evaluated() {
+fn a_task_that_brings_a_dockerfile_is_built_and_evaluated_and_leaves_nothing() {
     let Some(installation) = installation() else {
         return;
     };
@@ -147,6 +169,9 @@ fn a_task_that_brings_a_dockerfile_is_built_and_evaluated() {
         why.contains("waiting_image"),
         "the run says what it waits for: {why}"
     );
+    let id = installation.id();
+    let swept = left::swept(&installation.kubectl, &id);
+    Runtime::new().unwrap().block_on(swept).unwrap();
 }
 
 /// Who drives a run and who answers for it are both taken away while its agent works: the next ones go on with the same attempt.

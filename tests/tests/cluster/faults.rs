@@ -182,7 +182,7 @@ async fn a_pod_of_an_older_version_is_found_and_removed() {
     let Some(kit) = runs::installation(&[]).await else {
         return;
     };
-    let owner = kit.query("SELECT id FROM installation").await.unwrap().remove(0);
+    let owner = kit.id().await.unwrap();
     let space = Space::make("older", false, false).unwrap();
     let settings = assay_engine::kubernetes::Settings {
         owner: owner.clone(),

@@ -44,7 +44,7 @@ async fn policies_that_do_not_follow_the_label_end_the_attempt_and_judge_nobody(
     let Some(kit) = runs::installation(&[]).await else {
         return;
     };
-    let owner = kit.query("SELECT id FROM installation").await.unwrap().remove(0);
+    let owner = kit.id().await.unwrap();
     let stale = Policies(&kit, format!("stale-{owner}"));
     let policy = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",

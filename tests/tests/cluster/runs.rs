@@ -46,7 +46,7 @@ async fn a_solution_scores_one_and_nothing_scores_nothing() {
         (Some(Cause::Completed), Some(0.0)),
         "{nothing:#?}"
     );
-    kit.ground.swept(nothing.run.id).await.unwrap();
+    kit.swept(nothing.run.id).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +125,7 @@ pub async fn run(
         Ok(ended) => ended,
         Err(error) => panic!("{error:#}\n{}", kit.logs()),
     };
-    if let Err(error) = kit.ground.swept(ended.run.id).await {
+    if let Err(error) = kit.swept(ended.run.id).await {
         panic!("{error:#}\n{}", kit.logs());
     }
     ended
