@@ -2,9 +2,16 @@
 //!
 //! It gets the base images from a layout and leaves the result in one: it never speaks to a registry.
 
-use std::{fs, io, path::Path, process::Command};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use assay_core::control::build::{RunPlan, path};
+use assay_core::{
+    control::build::{RunPlan, path},
+    dockerfile::without_heredocs,
+};
 use assay_registry::Reference;
 
 use crate::{
@@ -32,7 +39,9 @@ pub(crate) fn make(plan: &RunPlan) -> Result<(), Stop> {
         let id = read(Purpose::Import, buildah(&["pull", "--quiet", &layout]))?;
         run(Purpose::Import, buildah(&["tag", id.trim(), &full(name)]))?;
     }
-    run(Purpose::Build, build(plan))?;
+    let context = Path::new(path::CONTEXT).join(&plan.folder);
+    let file = dockerfile(&context.join(&plan.dockerfile), Path::new(path::STORAGE))?;
+    run(Purpose::Build, build(plan, &context, &file))?;
     let layout = format!("oci:{}:{RESULT}", path::LAYOUT);
     run(Purpose::Export, buildah(&["push", "--quiet", RESULT, &layout]))
 }
@@ -58,8 +67,30 @@ fn full(name: &str) -> String {
     format!("{}/{}:{tag}", reference.host, reference.repository)
 }
 
-fn build(plan: &RunPlan) -> Command {
-    let context = Path::new(path::CONTEXT).join(&plan.folder);
+/// The file that Buildah reads. Before 1.33 it takes the lines of a here-document for instructions, so a Dockerfile with
+/// such is written anew without; one that cannot be read is left for it to judge. What it ignores stands beside its file.
+fn dockerfile(given: &Path, storage: &Path) -> io::Result<PathBuf> {
+    let Ok(text) = fs::read_to_string(given) else {
+        return Ok(given.to_owned());
+    };
+    let plain = without_heredocs(&text);
+    if plain == text {
+        return Ok(given.to_owned());
+    }
+    let rewritten = storage.join("Dockerfile");
+    fs::write(&rewritten, plain.as_bytes())?;
+    for end in ["containerignore", "dockerignore"] {
+        // Mostly there is none, and one that cannot be read is as good as none.
+        fs::copy(
+            given.with_added_extension(end),
+            rewritten.with_added_extension(end),
+        )
+        .ok();
+    }
+    Ok(rewritten)
+}
+
+fn build(plan: &RunPlan, context: &Path, file: &Path) -> Command {
     let mut command = buildah(&[
         "build",
         "--isolation=chroot",
@@ -73,10 +104,7 @@ fn build(plan: &RunPlan) -> Command {
     for (name, value) in &plan.args {
         command.arg("--build-arg").arg(format!("{name}={value}"));
     }
-    command
-        .arg("--file")
-        .arg(context.join(&plan.dockerfile))
-        .arg(&context);
+    command.arg("--file").arg(file).arg(context);
     command
 }
 
@@ -136,6 +164,30 @@ mod tests {
         assert_eq!(full("debian"), "docker.io/library/debian:latest");
         assert_eq!(full("r:5000/a/b:1"), "r:5000/a/b:1");
         assert_eq!(full("me/tool@sha256:1"), "docker.io/me/tool:assay");
+    }
+
+    #[test]
+    fn here_documents_are_written_out_and_all_else_is_read_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = folder.path().join("storage");
+        fs::create_dir(&storage).unwrap();
+        let given = folder.path().join("task.Dockerfile");
+        assert_eq!(dockerfile(&given, &storage).unwrap(), given, "there is none");
+        fs::write(&given, "FROM a\nRUN true\n").unwrap();
+        assert_eq!(dockerfile(&given, &storage).unwrap(), given);
+        fs::write(&given, "FROM a\nRUN cat > /b <<'END'\nfrom c import d\nEND\n").unwrap();
+        fs::write(folder.path().join("task.Dockerfile.dockerignore"), "*.log\n").unwrap();
+        let rewritten = dockerfile(&given, &storage).unwrap();
+        assert_eq!(rewritten, storage.join("Dockerfile"));
+        let text = fs::read_to_string(&rewritten).unwrap();
+        assert!(
+            text.starts_with("FROM a\nRUN [\"/bin/sh\",\"-c\",\"cat > /b"),
+            "{text}"
+        );
+        assert_eq!(
+            fs::read_to_string(storage.join("Dockerfile.dockerignore")).unwrap(),
+            "*.log\n"
+        );
     }
 
     #[test]
