@@ -2,7 +2,7 @@
 //!
 //! `ASSAY_TEST_DOCKER` and `ASSAY_TEST_PODMAN` name the engines' sockets, `ASSAY_SANDBOX_BIN` the folder with our three
 //! static programs; `ASSAY_TEST_KUBERNETES` a kubeconfig and `ASSAY_TEST_REGISTRY` the URL of the registry that its nodes
-//! pull from, with our images (tests/cluster). What is missing is skipped, with the reason.
+//! pull from, with our images and a builder's (tests/cluster). What is missing is skipped, with the reason.
 
 #[path = "engine_contract/bench.rs"]
 mod bench;
@@ -78,7 +78,8 @@ contract!(podman:
     builds::a_base_image_that_is_missing_is_named,
     builds::a_build_behind_a_proxy_meets_its_resolver,
 );
-// Its image builds want a registry and an object store that pods reach: tests/cluster/build.rs asks the same of them.
+// The sentences of `daemons` are about mounts and volumes of container engines: a pod has nothing that outlives it. What
+// only the cluster's builds have (one Job for all who ask, whose fault an end is) is asked by cluster/build.rs.
 contract!(kubernetes:
     sandboxes::creating_twice_gives_the_same_sandbox,
     sandboxes::a_destroyed_sandbox_leaves_nothing,
@@ -91,7 +92,13 @@ contract!(kubernetes:
     services::a_service_meets_the_walls_of_the_sandbox,
     services::a_service_that_fails_is_told_with_its_last_words,
     services::an_image_of_a_service_that_is_missing_is_named,
+    builds::an_image_is_built_once_for_its_key,
+    builds::a_step_that_fails_is_told_with_its_output,
+    builds::a_build_that_never_ends_is_stopped,
+    builds::a_base_image_that_is_missing_is_named,
+    builds::a_build_behind_a_proxy_meets_its_resolver,
 );
+// The way to runner and proxy is another, and builds do not go it.
 contract!(kubernetes_by_port_forward:
     sandboxes::creating_twice_gives_the_same_sandbox,
     sandboxes::a_sandbox_gets_ready_and_is_found_again,

@@ -25,6 +25,7 @@ use assay_engine::{
     },
     trial,
 };
+use assay_tests::builds;
 use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -88,6 +89,33 @@ impl Real for Containers {
 impl Real for Kubernetes {
     async fn other(bench: &Bench<Self>) -> Self {
         cluster(&bench.place, Reach::Probe).await
+    }
+}
+
+/// An engine that builds images.
+pub trait Builder: Engine {
+    /// What a step behind a proxy finds as its resolver, where that is known.
+    const RESOLVER: Option<&str> = Some("nameserver 127.0.0.1");
+
+    /// Brings what an image is built from to where the builder finds it.
+    fn bring(_image: &mut ImageSpec) {}
+}
+
+impl Builder for Fake {}
+
+impl Builder for Containers {}
+
+impl Builder for Kubernetes {
+    /// The cluster's, because what fetches and pushes asks it too; packet rules lead the steps' questions to the proxy.
+    const RESOLVER: Option<&str> = None;
+
+    /// Builders are pods, which see no folder of this machine, and which a small node has room for.
+    fn bring(image: &mut ImageSpec) {
+        let folder = image.context.parent().unwrap();
+        image.archive = builds::stored(folder, &image.context).unwrap();
+        image.memory_bytes = 512 << 20;
+        image.disk_bytes = 1 << 30;
+        image.timeout = Duration::from_mins(10);
     }
 }
 
@@ -187,13 +215,16 @@ async fn cluster(kubeconfig: &Path, reach: Reach) -> Kubernetes {
             proxy: format!("{host}/assay/proxy:test"),
         },
         registries: Registries {
-            mirrors: BTreeMap::from([("docker.io".to_owned(), registry.clone()), (host, registry)]),
+            mirrors: BTreeMap::from([
+                ("docker.io".to_owned(), registry.clone()),
+                (host.clone(), registry),
+            ]),
             credentials: BTreeMap::new(),
         },
         reach,
         beacon: BeaconAt::default(),
         most_waiting: 6,
-        builds: None,
+        builds: Some(builds::settings(&host)),
         pods: PodOptions {
             cpu_request_percent: 10,
             ..PodOptions::default()
@@ -240,12 +271,14 @@ pub fn name(spec: &SandboxSpec) -> SandboxRef {
 }
 
 /// An image with a key of its own from a Dockerfile's text. The folder has to be kept until the build is over.
-pub fn image(dockerfile: &str) -> (ImageSpec, tempfile::TempDir) {
+pub fn image<E: Builder>(_: &Bench<E>, dockerfile: &str) -> (ImageSpec, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("Dockerfile"), dockerfile).unwrap();
-    let spec = ImageSpec {
+    let context = folder.path().join("environment");
+    std::fs::create_dir(&context).unwrap();
+    std::fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+    let mut spec = ImageSpec {
         key: Digest::of(random::<32>()),
-        context: folder.path().to_owned(),
+        context,
         archive: Archive {
             url: String::new(),
             digest: Digest::of(""),
@@ -259,6 +292,7 @@ pub fn image(dockerfile: &str) -> (ImageSpec, tempfile::TempDir) {
         memory_bytes: 3 << 30,
         disk_bytes: 10 << 30,
     };
+    E::bring(&mut spec);
     (spec, folder)
 }
 
