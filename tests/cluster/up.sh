@@ -187,7 +187,10 @@ containerRuntimeEndpoint: unix://$containerd_socket
 staticPodPath: ""
 serializeImagePulls: false
 podLogsDir: $state/podlogs
-evictionHard: {memory.available: "${EVICT_BELOW:-100Mi}", nodefs.available: 1%, imagefs.available: 1%}
+evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}
+# Soft: a hard one counts as memory that pods cannot have, and a kubelet that starts anew refuses them instead of evicting.
+${EVICT_BELOW:+evictionSoft: {memory.available: "$EVICT_BELOW"\}}
+${EVICT_BELOW:+evictionSoftGracePeriod: {memory.available: 1s\}}
 imageGCHighThresholdPercent: 99
 imageGCLowThresholdPercent: 98
 EOF

@@ -61,6 +61,12 @@ impl Node {
         self.start_with(&[("EVICT_BELOW", memory)]).await
     }
 
+    /// Starts the kubelet anew, as it was.
+    pub async fn evict_no_more(&self) -> anyhow::Result<()> {
+        self.kill("kubelet").await?;
+        self.start().await
+    }
+
     async fn start_with(&self, settings: &[(&str, &str)]) -> anyhow::Result<()> {
         let cni = std::fs::read_to_string(self.folder.join("cni/name"))?;
         let up = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster/up.sh");

@@ -58,7 +58,7 @@ async fn a_sandbox_that_a_node_without_memory_evicts_is_tried_again_and_charged_
     let node = node(&kit);
     let told = taken_away(&kit, How::Starved).await;
     // Whatever was seen: nobody else shall be evicted.
-    node.evict_below("100Mi").await.unwrap();
+    node.evict_no_more().await.unwrap();
     if let Err(error) = told {
         panic!("{error:#}\n{}", kit.logs());
     }
@@ -103,7 +103,7 @@ async fn taken_away(kit: &Installation<Cluster>, how: How) -> anyhow::Result<()>
         .await?;
     drop(more_important);
     if how == How::Starved {
-        node(kit).evict_below("100Mi").await?;
+        node(kit).evict_no_more().await?;
     }
     let ended = chaos::outcome(kit, &person, &evaluation).await?;
     let causes: Vec<_> = ended.tried().map(|attempt| attempt.cause).collect();
