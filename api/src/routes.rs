@@ -59,6 +59,7 @@ fn attempts() -> OpenApiRouter<Shared> {
         .routes(routes!(output::read, worker::output::append))
         .routes(routes!(output::list))
         .routes(routes!(worker::accounts::read))
+        .routes(routes!(worker::task::read))
         .routes(routes!(attempts::artifacts, worker::artifacts::announce))
         .routes(routes!(worker::report::report))
 }

@@ -22,7 +22,7 @@ pub use error::Error;
 pub use service::ServiceSpec;
 pub use spec::{
     Archive, Beacon, BuildNetwork, BuildOutcome, BuildProxy, Death, DiskUse, Evidence, ImageRef, ImageSpec,
-    Listed, Loss, LossKind, Resources, Sandbox, SandboxFiles, SandboxRef, SandboxSpec,
+    Listed, Loss, LossKind, Resources, Sandbox, SandboxFiles, SandboxRef, SandboxSpec, Source,
 };
 
 /// Where sandboxes run.

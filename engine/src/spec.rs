@@ -1,6 +1,6 @@
 //! What an engine is asked for and what it answers.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use assay_core::{
     control::{init::InitConfig, proxy::ProxyAssignment, runner::RunnerConfig},
@@ -8,8 +8,9 @@ use assay_core::{
     egress::Egress,
     id::{AttemptId, RunId, SandboxId},
 };
+use futures_util::future::BoxFuture;
 
-use crate::ServiceSpec;
+use crate::{Error, ServiceSpec};
 
 /// One sandbox, the same on every engine.
 #[derive(Debug, Clone)]
@@ -224,16 +225,29 @@ pub struct ImageSpec {
 }
 
 /// The packed files that a build context is a folder of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Archive {
-    /// A presigned URL. Builders are started at once, and it holds for longer than one may wait for room.
-    pub url: String,
+    /// Where it is.
+    pub source: Arc<dyn Source>,
     /// Its digest.
     pub digest: Digest,
     /// Its size.
     pub size_bytes: u64,
     /// The context in it.
     pub folder: String,
+}
+
+/// Says where an archive is. Asked when a builder starts: what is told may hold for a while only, and builds wait for one another.
+pub trait Source: fmt::Debug + Send + Sync {
+    /// A URL that holds for long enough to fetch it.
+    fn url(&self) -> BoxFuture<'_, Result<String, Error>>;
+}
+
+/// A URL that holds for ever.
+impl Source for String {
+    fn url(&self) -> BoxFuture<'_, Result<String, Error>> {
+        Box::pin(std::future::ready(Ok(self.clone())))
+    }
 }
 
 /// What a build may reach.

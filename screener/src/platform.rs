@@ -12,7 +12,7 @@ use assay_core::{
     wire::channel::Channel,
     wire::worker::{
         Accounts, ArtifactUpload, Beat, Beaten, Claim, Claimed, Handoff, OrphanVerdicts, Orphans, PostEvents,
-        PutArtifact, Register, Registered, Report,
+        PutArtifact, Register, Registered, Report, TaskUrl,
     },
 };
 use assay_runtime::client::{self, Client};
@@ -119,15 +119,15 @@ impl Platform {
 
     /// Asks what the streamed logs of the attempt's proxies say.
     pub async fn accounts(&self, attempt: AttemptId, fence: Fence) -> Result<Accounts, Error> {
-        let url = format!("{}/v1/attempts/{attempt}/accounts?fence={fence}", self.base);
-        let call = || async {
-            let shown = self.credential.read().await?;
-            self.client
-                .json(Method::GET, &url, Some(shown.expose()), None::<&()>)
-                .await
-                .map_err(lost_or)
-        };
-        retry(SHORT, call).await
+        let path = format!("/v1/attempts/{attempt}/accounts?fence={fence}");
+        retry(SHORT, || self.read(&path)).await
+    }
+
+    /// Asks where the task's archive is now.
+    pub async fn task_url(&self, attempt: AttemptId, fence: Fence) -> Result<String, Error> {
+        let path = format!("/v1/attempts/{attempt}/task?fence={fence}");
+        let told: TaskUrl = retry(SHORT, || self.read(&path)).await?;
+        Ok(told.url)
     }
 
     /// Stores a chunk of output.
@@ -160,6 +160,15 @@ impl Platform {
             }
         };
         retry(LONG, call).await
+    }
+
+    async fn read<A: DeserializeOwned>(&self, path: &str) -> Result<A, Error> {
+        let url = format!("{}{path}", self.base);
+        let shown = self.credential.read().await?;
+        self.client
+            .json(Method::GET, &url, Some(shown.expose()), None::<&()>)
+            .await
+            .map_err(lost_or)
     }
 
     async fn once<B: Serialize + Sync, A: DeserializeOwned>(&self, path: &str, body: &B) -> Result<A, Error> {

@@ -3,7 +3,7 @@
 pub mod left;
 pub mod store;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use assay_core::{archive, digest::Digest};
 use assay_engine::{
@@ -47,7 +47,7 @@ pub fn stored(folder: &Path, context: &Path) -> anyhow::Result<Archive> {
     archive::pack(folder, &files, &mut packed)?;
     let digest = Digest::of(&packed);
     let archive = Archive {
-        url: store::url(&digest.hex()),
+        source: Arc::new(store::url(&digest.hex())),
         digest,
         size_bytes: packed.len() as u64,
         folder: context.strip_prefix(folder)?.display().to_string(),

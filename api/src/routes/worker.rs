@@ -8,3 +8,4 @@ pub mod lease;
 pub mod output;
 pub mod register;
 pub mod report;
+pub mod task;

@@ -2,6 +2,7 @@
 
 use assay_core::{
     cause::Cause,
+    digest::Digest,
     id::{AttemptId, Fence, RunId, TenantId},
     phase::Phase,
     wire::{
@@ -13,7 +14,7 @@ use jiff_sqlx::Timestamp;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::{Error, big, count, json, small, to_json, word};
+use super::{Error, big, count, digest, json, small, to_json, word};
 
 struct Row {
     id: Uuid,
@@ -133,6 +134,20 @@ pub async fn is_open(pool: &PgPool, id: AttemptId, fence: Fence) -> Result<bool,
     )
     .fetch_one(pool)
     .await?)
+}
+
+/// Whose task an open attempt with that fence is about, and which.
+pub async fn task(pool: &PgPool, id: AttemptId, fence: Fence) -> Result<Option<(TenantId, Digest)>, Error> {
+    let row = sqlx::query!(
+        "SELECT r.tenant, r.task FROM attempts a JOIN runs r ON r.id = a.run
+         WHERE a.id = $1 AND a.fence = $2 AND a.state = 'open'",
+        id.0,
+        big(fence.0)
+    )
+    .fetch_optional(pool)
+    .await?;
+    row.map(|row| Ok((TenantId(row.tenant), digest("runs.task", &row.task)?)))
+        .transpose()
 }
 
 /// Moves an open attempt. The caller holds its lock.

@@ -6,7 +6,7 @@ use assay_core::{
     id::{AttemptId, Fence},
     wire::{
         people::RunState,
-        worker::{ArtifactUpload, OrphanVerdicts, Orphans, PostEvents, Progress, PutArtifact},
+        worker::{ArtifactUpload, OrphanVerdicts, Orphans, PostEvents, Progress, PutArtifact, TaskUrl},
     },
 };
 use assay_runtime::client;
@@ -33,6 +33,29 @@ async fn expired_lease_goes_to_another_worker_with_a_higher_fence() {
     assert!(adopted.adopted.is_some());
     assert_eq!(stage.beat(first, &[lease(&held)]).await.lost, [held.attempt]);
     assert!(stage.beat(second, &[lease(&adopted)]).await.lost.is_empty());
+}
+
+/// The URL of the claim may have ended when an image is built.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_holder_of_a_lease_is_told_where_its_task_is_now() {
+    let Some(stage) = stage().await else { return };
+    stage.submit(&stage.submission(1).await).await;
+    let (first, second) = (stage.register("a").await, stage.register("b").await);
+    let held = stage.claim(first, 1).await.pop().unwrap();
+    let ask = async |fence: Fence| -> Result<TaskUrl, client::Error> {
+        let path = format!("/v1/attempts/{}/task?fence={fence}", held.attempt);
+        stage
+            .call_as(&stage.worker_key, Method::GET, &path, None::<&()>)
+            .await
+    };
+    let told = ask(held.fence).await.unwrap().url;
+    let object = |url: &str| url.split('?').next().unwrap().to_owned();
+    assert_eq!(object(&told), object(&held.task.url));
+    assert!(told.contains("X-Amz-Signature="), "{told}");
+    stage.hand_off(first, &[lease(&held)]).await;
+    let adopted = stage.claim(second, 1).await.pop().unwrap();
+    assert_eq!(code(ask(held.fence).await), "stale_fence");
+    assert!(ask(adopted.fence).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]

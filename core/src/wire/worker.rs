@@ -10,6 +10,7 @@
 //! | `POST /v1/attempts/{id}/events` | [`PostEvents`] | 204 |
 //! | `PUT /v1/attempts/{id}/output?fence=&step=&phase=&stream=&offset=` | raw bytes, at most 256 KiB | 204; a repeated chunk is ignored |
 //! | `GET /v1/attempts/{id}/accounts?fence=` | – | [`Accounts`] |
+//! | `GET /v1/attempts/{id}/task?fence=` | – | [`TaskUrl`] |
 //! | `POST /v1/attempts/{id}/artifacts` | [`PutArtifact`] | [`ArtifactUpload`] |
 //! | `POST /v1/attempts/{id}/report` | [`Report`] | 204 |
 //!
@@ -322,6 +323,14 @@ pub struct Accounts {
     pub agent: Ledger,
     /// Of the verifier's phases.
     pub verifier: Ledger,
+}
+
+/// Where the task's archive is now: a URL of the claim may have ended when a builder starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct TaskUrl {
+    /// A presigned GET.
+    pub url: String,
 }
 
 /// What a sandbox used.

@@ -1,11 +1,12 @@
 //! Phase `prepare`: archives, the plan, the image.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use assay_core::{
     control::runner::Stream,
     digest::{Digest, Hasher},
     egress::Egress,
+    id::{AttemptId, Fence},
     limits::Limits,
     phase::Phase,
     task::{
@@ -13,12 +14,14 @@ use assay_core::{
         plan::Image,
     },
 };
-use assay_engine::{Archive, BuildOutcome, Engine, Error, ImageRef, ImageSpec};
+use assay_engine::{Archive, BuildOutcome, Engine, Error, ImageRef, ImageSpec, Source};
+use futures_util::{TryFutureExt as _, future::BoxFuture};
 
 use super::{Driver, Halt, spec::Ingredients};
 use crate::{
     evidence::{EngineFault, Evidence, Part},
     outline::{Wishes, outline},
+    platform::Platform,
     row::seconds,
 };
 
@@ -136,7 +139,11 @@ impl<E: Engine> Driver<E> {
             key: image_key(&files.build_digest(folder), recipe),
             context: self.task_folder().join(folder),
             archive: Archive {
-                url: self.assignment.task.url.clone(),
+                source: Arc::new(TaskSource {
+                    platform: self.site.platform.clone(),
+                    attempt: self.assignment.attempt,
+                    fence: self.assignment.fence,
+                }),
                 digest: self.assignment.task.digest,
                 size_bytes: self.assignment.task.size_bytes,
                 folder: folder.to_owned(),
@@ -197,6 +204,24 @@ impl<E: Engine> Driver<E> {
             both.await?
         };
         Ok(outcome)
+    }
+}
+
+/// Asks the API for the task's archive when a builder starts: the URL of the claim may have ended by then.
+#[derive(Debug)]
+struct TaskSource {
+    platform: Platform,
+    attempt: AttemptId,
+    fence: Fence,
+}
+
+impl Source for TaskSource {
+    fn url(&self) -> BoxFuture<'_, Result<String, Error>> {
+        let told = self.platform.task_url(self.attempt, self.fence);
+        Box::pin(told.map_err(|error| Error::Unavailable {
+            operation: "ask for the task's archive",
+            message: error.to_string(),
+        }))
     }
 }
 

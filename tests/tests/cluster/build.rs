@@ -3,7 +3,7 @@
 #[path = "build/queue.rs"]
 mod queue;
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
 use assay_core::{
     clock::{Clock as _, SystemClock},
@@ -264,7 +264,7 @@ async fn what_is_missing_or_broken_outside_of_the_dockerfile_is_not_its_fault() 
         // Nobody listens there.
         format!("http://{NODE}:5002/gone"),
     ] {
-        spec.archive.url = url;
+        spec.archive.source = Arc::new(url);
         let (outcome, log) = stage.build(&spec).await;
         let error = outcome.expect_err(&log);
         assert!(error.is_transient(), "{error}");

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -280,7 +281,7 @@ pub fn image<E: Builder>(_: &Bench<E>, dockerfile: &str) -> (ImageSpec, tempfile
         key: Digest::of(random::<32>()),
         context,
         archive: Archive {
-            url: String::new(),
+            source: Arc::new(String::new()),
             digest: Digest::of(""),
             size_bytes: 0,
             folder: String::new(),

@@ -116,7 +116,7 @@ impl Site<'_> {
 
     /// Its name is the Job's alone, so what is there already was made for this Job.
     async fn put_secret(&self, job: &Job) -> Result<(), Error> {
-        let secret = self.order.secret(job)?;
+        let secret = self.order.secret(job).await?;
         match self.secrets.create(&PostParams::default(), &secret).await {
             Err(error) if !is_taken(&error) => Err(fault("create the Secret", &error)),
             _ => Ok(()),

@@ -107,10 +107,10 @@ impl Order<'_> {
     }
 
     /// What only `fetch` reads. It goes with its Job.
-    pub(super) fn secret(&self, job: &Job) -> Result<Secret, Error> {
+    pub(super) async fn secret(&self, job: &Job) -> Result<Secret, Error> {
         let archive = &self.spec.archive;
         let order = FetchOrder {
-            url: archive.url.clone(),
+            url: archive.source.url().await?,
             digest: archive.digest,
             size_bytes: archive.size_bytes,
             bases: self.bases.clone(),

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use assay_core::{control::build::Base, digest::Digest};
 use k8s_openapi::api::core::v1::PodSpec;
@@ -32,7 +32,7 @@ fn pod(tool: Tool) -> PodSpec {
         key: Digest::of("key"),
         context: PathBuf::new(),
         archive: Archive {
-            url: "http://store/x".to_owned(),
+            source: Arc::new("http://store/x".to_owned()),
             digest: Digest::of("archive"),
             size_bytes: 1,
             folder: "environment".to_owned(),
