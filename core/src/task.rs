@@ -150,6 +150,7 @@ impl Task {
         let (config, mut warnings) = Config::parse(&text)?;
         let compose = Compose::read(files, "environment", &mut warnings)?.unwrap_or_default();
         support::check_supported(&config, &compose)?;
+        support::warn_of_gpus(&config, &mut warnings);
         let steps = folder::steps(&config, files, &mut warnings)?;
         Ok(Self {
             name: config

@@ -13,6 +13,7 @@ mod evidence;
 mod fault;
 mod files;
 mod gate;
+mod gpu;
 mod image;
 mod inspect;
 mod kept;
@@ -36,7 +37,7 @@ use std::{
     time::Duration,
 };
 
-use assay_core::phase::EgressPhase;
+use assay_core::{phase::EgressPhase, task::plan::GpuSupport};
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{
@@ -49,7 +50,7 @@ use tokio::sync::{Semaphore, mpsc};
 pub use assay_registry::logins;
 
 pub use self::settings::{
-    Access, BeaconAt, Builds, Images, PodOptions, Reach, Registries, Settings, Toleration, Tool,
+    Access, BeaconAt, Builds, GpuNames, Images, PodOptions, Reach, Registries, Settings, Toleration, Tool,
 };
 use self::{
     fault::fault,
@@ -184,6 +185,14 @@ impl Engine for Kubernetes {
 
     async fn room(&self, slot: &Resources) -> Result<u32, Error> {
         within("look for room", ROOM, room::room(self, slot)).await
+    }
+
+    fn gpus(&self) -> GpuSupport {
+        match &self.options.gpus {
+            None => GpuSupport::None,
+            Some(names) if names.type_label.is_none() => GpuSupport::Counted,
+            Some(_) => GpuSupport::Typed,
+        }
     }
 
     async fn list(&self) -> Result<Vec<Listed>, Error> {

@@ -17,6 +17,7 @@ pub mod trial;
 
 use std::future::Future;
 
+use assay_core::task::plan::GpuSupport;
 pub use base::of as bases;
 pub use error::Error;
 pub use service::ServiceSpec;
@@ -58,6 +59,11 @@ pub trait Engine: Send + Sync {
     /// How many more sandboxes of that size it has room for, as far as it can tell. Asked before work is taken: an engine
     /// that is away would lose every attempt at once.
     fn room(&self, slot: &Resources) -> impl Future<Output = Result<u32, Error>> + Send;
+
+    /// What it does for tasks that ask for GPUs. Asked before anything is made for a run.
+    fn gpus(&self) -> GpuSupport {
+        GpuSupport::None
+    }
 
     /// Every sandbox of this installation, and of no other.
     fn list(&self) -> impl Future<Output = Result<Vec<Listed>, Error>> + Send;

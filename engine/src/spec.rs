@@ -7,6 +7,7 @@ use assay_core::{
     digest::Digest,
     egress::Egress,
     id::{AttemptId, RunId, SandboxId},
+    task::plan::Gpus,
 };
 use futures_util::future::BoxFuture;
 
@@ -25,6 +26,8 @@ pub struct SandboxSpec {
     pub image: ImageRef,
     /// Limits of main.
     pub resources: Resources,
+    /// GPUs of main.
+    pub gpus: Gpus,
     /// The containers beside main.
     pub services: Vec<ServiceSpec>,
     /// The platform's own files.

@@ -20,6 +20,7 @@ use assay_core::{
     phase::EgressPhase,
     policy::{AuditDuty, Recorded},
     price::{ModelPrice, ModelSlug},
+    task::plan::Gpus,
     upstream::{Dialect, Secret, Upstream},
 };
 
@@ -39,6 +40,7 @@ pub fn spec(sandbox: SandboxId, image: &str, signer: &Signer) -> SandboxSpec {
             pids: 256,
             disk_bytes: 1 << 30,
         },
+        gpus: Gpus::default(),
         services: Vec::new(),
         files: files(sandbox, EgressPhase::Setup, signer),
         start_timeout: Duration::from_mins(1),

@@ -10,7 +10,7 @@ use assay_core::{
     task::{
         Task,
         compose::{Service, ServiceImage},
-        plan::{Circumstances, Plan, Unplannable},
+        plan::{Circumstances, GpuSupport, Gpus, Plan, Unplannable},
     },
     wire::people::Run,
 };
@@ -127,6 +127,8 @@ fn lint(
         policy: &Policy::default(),
         settings,
         values: &values,
+        // Only a screener knows what it has; the task's warnings say so.
+        gpus: GpuSupport::Typed,
     };
     let plan = Plan::of(task, &given).map_err(|error| {
         let hint = match error {
@@ -134,6 +136,7 @@ fn lint(
             Unplannable::Host(_)
             | Unplannable::NoSolution(_)
             | Unplannable::TooMuch(_)
+            | Unplannable::Gpus { .. }
             | Unplannable::PatchOnSteps
             | Unplannable::SeparateNotPossible => "",
         };
@@ -147,7 +150,7 @@ fn lint(
     }
     Ok(serde_json::json!({
         "name": plan.name, "warnings": warnings, "config": task.config, "limits": plan.limits,
-        "services": plan.services,
+        "gpus": plan.gpus, "services": plan.services,
         "egress": {
             "build": plan.build_egress, "setup": plan.setup_egress,
             "steps": plan.steps.iter().map(|step| serde_json::json!({
@@ -166,6 +169,7 @@ fn describe(plan: &Plan) -> Vec<String> {
         "  sandbox  {} milli-cores, {} MiB memory, {} MiB disk, {} processes",
         limits.cpu_milli, limits.memory_mb, limits.storage_mb, limits.pids
     )];
+    lines.extend(gpus(&plan.gpus));
     lines.extend(plan.services.iter().map(service));
     lines.extend([
         format!(
@@ -196,6 +200,15 @@ fn describe(plan: &Plan) -> Vec<String> {
         ));
     }
     lines
+}
+
+fn gpus(gpus: &Gpus) -> Option<String> {
+    let types = if gpus.types.is_empty() {
+        "any type".to_owned()
+    } else {
+        gpus.types.join(" or ")
+    };
+    (gpus.count > 0).then(|| format!("  GPUs     {}, {types}", gpus.count))
 }
 
 /// A container beside the task's own one.
@@ -302,6 +315,7 @@ mod tests {
             policy: &policy,
             settings: &settings,
             values: &values,
+            gpus: GpuSupport::None,
         };
         let text = describe(&Plan::of(&task, &given).unwrap()).join("\n");
         assert!(

@@ -1,5 +1,6 @@
 //! A task under a policy and the operator's limits, for one kind of agent: everything decided, only to be executed.
 
+mod gpus;
 mod network;
 mod services;
 mod verifier;
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use gpus::{GpuSupport, Gpus};
 pub use verifier::{Mode, Separate, SeparateImage, VerifierPlan};
 
 use super::{
@@ -37,6 +39,8 @@ pub struct Circumstances<'a> {
     pub settings: &'a LimitSettings,
     /// The evaluation's named values.
     pub values: &'a BTreeMap<String, String>,
+    /// What the engine does for tasks that ask for GPUs.
+    pub gpus: GpuSupport,
 }
 
 /// A run, decided.
@@ -62,6 +66,8 @@ pub struct Plan {
     pub mcp_servers: Vec<McpServer>,
     /// Times and sizes of the agent's sandbox. Those of agent and verifier stand with each step.
     pub limits: Limits,
+    /// Of the agent's sandbox. No operator's maximum holds for them: a task with fewer than it asks for is another task.
+    pub gpus: Gpus,
     /// While the image is built.
     pub build_egress: Egress,
     /// While the agent is installed and while a step's `setup.sh` runs.
@@ -135,6 +141,14 @@ pub enum Unplannable {
     /// The containers ask for more together than the operator lets a sandbox have.
     #[error("{0}")]
     TooMuch(String),
+    /// The task asks for GPUs, and the engine does not hand them out so.
+    #[error("task.toml: {key}: {reason}")]
+    Gpus {
+        /// The key's path.
+        key: String,
+        /// What is not done, and where it would be.
+        reason: &'static str,
+    },
     /// A patch agent gives one diff, a task of several steps wants several.
     #[error("steps: a patch agent works only on tasks of one step")]
     PatchOnSteps,
@@ -153,6 +167,7 @@ impl Unplannable {
             | Self::Host(_)
             | Self::NoSolution(_)
             | Self::TooMuch(_)
+            | Self::Gpus { .. }
             | Self::PatchOnSteps => Cause::TaskInvalid,
             Self::SeparateNotPossible => Cause::SeparateNotPossible,
         }
@@ -181,6 +196,7 @@ impl Plan {
             skills_dir: environment.skills_dir.clone(),
             mcp_servers: environment.mcp_servers.clone(),
             limits,
+            gpus: gpus::of(environment, "environment", given.gpus)?,
             build_egress: given.policy.egress(EgressPhase::Build, &baseline),
             setup_egress: given.policy.egress(EgressPhase::Setup, &baseline),
             steps: task

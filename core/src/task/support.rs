@@ -1,7 +1,7 @@
 //! What a valid task may ask for and Assay does not do: refused by its key.
 
 use super::{
-    Compose, Config, InvalidTask,
+    Compose, Config, InvalidTask, Warning,
     config::{Artifact, Environment, McpServer, NetworkMode, Os, Verifier},
     parse::MAIN,
 };
@@ -34,10 +34,8 @@ pub(super) fn check_supported(config: &Config, compose: &Compose) -> Result<(), 
 fn check_one_environment(environment: &Environment, key: &str) -> Result<(), InvalidTask> {
     let refusal = if environment.os == Os::Windows {
         ("os", "Windows containers are not run here")
-    } else if environment.gpus.is_some_and(|gpus| gpus > 0) {
-        ("gpus", "this engine hands out no GPU")
     } else if environment.tpu.is_some() {
-        ("tpu", "this engine hands out no TPU")
+        ("tpu", "no engine hands out TPUs")
     } else {
         let hosts = environment.allowed_hosts.as_deref();
         return check_hosts(Some(environment.network_mode), hosts, key);
@@ -47,6 +45,20 @@ fn check_one_environment(environment: &Environment, key: &str) -> Result<(), Inv
         key: format!("{key}.{name}"),
         reason: reason.to_owned(),
     })
+}
+
+/// Whether there are GPUs only a screener knows, so nothing is refused before one has the run.
+pub(super) fn warn_of_gpus(config: &Config, warnings: &mut Vec<Warning>) {
+    let steps = config.steps.iter().flatten().map(|step| &step.verifier);
+    let verifiers = std::iter::once(&config.verifier).chain(steps);
+    let own = verifiers.filter_map(|verifier| verifier.environment.as_ref());
+    let mut all = std::iter::once(&config.environment).chain(own);
+    if all.any(|environment| environment.gpus.is_some_and(|gpus| gpus > 0)) {
+        warnings.push(Warning {
+            rule: "needs-gpus",
+            message: "gpus: the task runs only where the operator's screeners hand out GPUs".to_owned(),
+        });
+    }
 }
 
 /// An agent is told of its servers by a file. What would need a container that is not there, or a secret in that file, is

@@ -6,6 +6,7 @@ use assay_core::{
     egress::PROXY_UID,
     id::{AttemptId, RunId, SandboxId},
     phase::EgressPhase,
+    task::plan::Gpus,
 };
 use futures_util::future::{join_all, try_join};
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -95,6 +96,7 @@ impl Kubernetes {
             namespace: &self.namespace,
             images: [&init.pinned, &proxy.pinned, &proxy.pinned],
             limits: &SMALL,
+            gpus: &Gpus::default(),
             services: &[],
             phase: EgressPhase::Agent,
             options: &self.options,

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use assay_core::egress::{PROXY_UID, port};
+use assay_core::{
+    egress::{PROXY_UID, port},
+    task::plan::Gpus,
+};
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, Container, ContainerPort, EmptyDirVolumeSource, LocalObjectReference, Pod,
@@ -14,6 +17,7 @@ use k8s_openapi::{
 
 use super::{
     files::{AT_FILES, AT_MAIN, AT_PROXY, INIT_CONFIG, at_service},
+    gpu,
     labels::{self, Identity, Owner},
     service,
     settings::PodOptions,
@@ -52,6 +56,7 @@ pub(super) struct Plan<'a> {
     /// Init, proxy and main, by digest.
     pub images: [&'a str; 3],
     pub limits: &'a Resources,
+    pub gpus: &'a Gpus,
     /// The containers beside main, with their images by digest.
     pub services: &'a [(ServiceSpec, String)],
     pub phase: assay_core::phase::EgressPhase,
@@ -105,7 +110,8 @@ impl Plan<'_> {
             host_users: options.user_namespace.then_some(false),
             runtime_class_name: options.runtime_class.clone(),
             node_selector: some(&options.node_selector),
-            tolerations: Some(options.tolerations.clone()).filter(|list| !list.is_empty()),
+            affinity: gpu::affinity(self.gpus, options),
+            tolerations: Some(gpu::tolerations(self.gpus, options)).filter(|list| !list.is_empty()),
             priority_class_name: options.priority_class.clone(),
             image_pull_secrets: Some(secrets).filter(|list| !list.is_empty()),
             ..PodSpec::default()
@@ -142,7 +148,7 @@ impl Plan<'_> {
             ),
             // A task's own setuid programs have to work.
             security_context: Some(under_the_runner(true)),
-            resources: Some(main_needs(self.limits, self.options)),
+            resources: Some(main_needs(self.limits, self.gpus, self.options)),
             ports: Some(vec![control("runner-control", port::RUNNER)]),
             volume_mounts: Some(vec![mount(MAIN, "/assay", false)]),
             ..container(MAIN, self.images[2])
@@ -196,9 +202,13 @@ pub(super) fn under_the_runner(setuid: bool) -> SecurityContext {
     }
 }
 
-/// What init, proxy and main of a sandbox of that size reserve and may use: what quotas and schedulers count.
+/// What init, proxy and main of a sandbox of that size, without GPUs, reserve and may use: what quotas and schedulers count.
 pub(super) fn needs(limits: &Resources, options: &PodOptions) -> [ResourceRequirements; 3] {
-    [init_amounts(), proxy_amounts(), main_needs(limits, options)]
+    [
+        init_amounts(),
+        proxy_amounts(),
+        main_needs(limits, &Gpus::default(), options),
+    ]
 }
 
 fn init_amounts() -> ResourceRequirements {
@@ -225,10 +235,11 @@ pub(super) fn main_amounts(limits: &Resources, options: &PodOptions) -> Resource
 }
 
 /// Main's amounts with the devices that it gets; services get none. A cluster wants both numbers of a device to be the same.
-fn main_needs(limits: &Resources, options: &PodOptions) -> ResourceRequirements {
+fn main_needs(limits: &Resources, gpus: &Gpus, options: &PodOptions) -> ResourceRequirements {
     let mut needs = main_amounts(limits, options);
+    let devices = gpu::devices(gpus, options);
     for amounts in [&mut needs.requests, &mut needs.limits] {
-        let devices = options.devices.iter();
+        let devices = devices.iter();
         amounts
             .get_or_insert_default()
             .extend(devices.map(|(name, count)| (name.clone(), Quantity(count.to_string()))));

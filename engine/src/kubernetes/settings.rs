@@ -154,8 +154,19 @@ pub struct PodOptions {
     pub cpu_request_percent: u64,
     /// What main gets of a node's devices, as the cluster names them: `nvidia.com/gpu`, 1.
     pub devices: BTreeMap<String, u64>,
+    /// What GPUs are called that tasks ask for; without it such tasks are refused.
+    pub gpus: Option<GpuNames>,
     /// The cluster ends a sandbox by itself after this.
     pub lifetime: Duration,
+}
+
+/// What a cluster calls its GPUs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuNames {
+    /// The extended resource: `nvidia.com/gpu`.
+    pub resource: String,
+    /// The label of nodes whose value is the type, as tasks write it; without it no type can be asked for.
+    pub type_label: Option<String>,
 }
 
 impl Default for PodOptions {
@@ -169,6 +180,7 @@ impl Default for PodOptions {
             pull_secrets: Vec::new(),
             cpu_request_percent: 100,
             devices: BTreeMap::new(),
+            gpus: None,
             lifetime: Duration::from_hours(24),
         }
     }

@@ -71,6 +71,7 @@ async fn place(engine: &Kubernetes, spec: &SandboxSpec) -> Result<Pod, Error> {
         namespace: &engine.namespace,
         images: [&init.pinned, &proxy.pinned, &pinned],
         limits: &spec.resources,
+        gpus: &spec.gpus,
         services: &services,
         phase: spec.files.proxy.phase,
         options: &engine.options,

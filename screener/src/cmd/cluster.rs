@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use assay_engine::kubernetes::{
-    Access, BeaconAt, Images, PodOptions, Reach, Registries, Settings, Toleration,
+    Access, BeaconAt, GpuNames, Images, PodOptions, Reach, Registries, Settings, Toleration,
 };
 
 use super::builds::BuildArgs;
@@ -116,6 +116,17 @@ pub struct ClusterArgs {
         value_name = "NAME=COUNT"
     )]
     pub devices: Vec<String>,
+    /// What the cluster calls the GPUs that tasks ask for (`gpus`), e.g. nvidia.com/gpu; without it such tasks are refused.
+    #[arg(long, env = "ASSAY_GPU_RESOURCE", value_name = "NAME")]
+    pub gpu_resource: Option<String>,
+    /// The label of nodes whose value is one of a task's `gpu_types`; without it tasks that name types are refused.
+    #[arg(
+        long,
+        env = "ASSAY_GPU_TYPE_LABEL",
+        value_name = "KEY",
+        requires = "gpu_resource"
+    )]
+    pub gpu_type_label: Option<String>,
     /// Sandboxes that may wait for a node at the same time; while so many do, no new run is taken.
     #[arg(long, env = "ASSAY_MOST_WAITING", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub most_waiting: u32,
@@ -168,6 +179,7 @@ impl ClusterArgs {
                 pull_secrets: self.pull_secrets,
                 cpu_request_percent: self.cpu_request_percent,
                 devices: counts(&self.devices)?,
+                gpus: gpus(self.gpu_resource, self.gpu_type_label)?,
                 lifetime: Duration::from_hours(self.pod_lifetime_hours),
             },
             builds: self.builds.settings()?,
@@ -193,6 +205,18 @@ fn counts(given: &[String]) -> anyhow::Result<BTreeMap<String, u64>> {
         Ok((name, count))
     };
     pairs(given)?.into_iter().map(count).collect()
+}
+
+/// A name without a domain would be a resource of Kubernetes' own.
+fn gpus(resource: Option<String>, type_label: Option<String>) -> anyhow::Result<Option<GpuNames>> {
+    let Some(resource) = resource else {
+        return Ok(None);
+    };
+    anyhow::ensure!(
+        resource.contains('/'),
+        "--gpu-resource {resource:?} is no device of a node; want DOMAIN/NAME, e.g. nvidia.com/gpu"
+    );
+    Ok(Some(GpuNames { resource, type_label }))
 }
 
 fn exists(key: &str) -> Toleration {
@@ -231,6 +255,10 @@ mod tests {
             "tasks",
             "--device",
             "nvidia.com/gpu=1",
+            "--gpu-resource",
+            "nvidia.com/gpu",
+            "--gpu-type-label",
+            "nvidia.com/gpu.product",
         ])
         .unwrap();
         assert_eq!(settings.namespace, "assay-sandboxes");
@@ -238,6 +266,9 @@ mod tests {
         assert_eq!(settings.registries.mirrors["docker.io"], "http://r:5000");
         assert_eq!(settings.pods.node_selector["pool"], "tasks");
         assert_eq!(settings.pods.devices["nvidia.com/gpu"], 1);
+        let gpus = settings.pods.gpus.unwrap();
+        assert_eq!(gpus.resource, "nvidia.com/gpu");
+        assert_eq!(gpus.type_label.as_deref(), Some("nvidia.com/gpu.product"));
         assert_eq!(settings.pods.tolerations[0].key.as_deref(), Some("tasks"));
     }
 
@@ -251,5 +282,8 @@ mod tests {
         let error =
             settings(&["--init-image", "a", "--proxy-image", "b", "--device", "gpu=some"]).unwrap_err();
         assert!(error.to_string().contains("--device gpu=some"), "{error}");
+        let bare = ["--init-image", "a", "--proxy-image", "b", "--gpu-resource", "gpu"];
+        let error = settings(&bare).unwrap_err().to_string();
+        assert!(error.contains("--gpu-resource \"gpu\""), "{error}");
     }
 }

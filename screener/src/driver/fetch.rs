@@ -48,6 +48,7 @@ impl<E: Engine> Driver<E> {
             policy: &self.assignment.policy,
             values: &secret::visible(*run, values, secrets),
             settings: &self.site.limits,
+            gpus: self.site.engine.gpus(),
         };
         let plan = Plan::of(&task, &given).map_err(|error| match error {
             Unplannable::SeparateNotPossible => Evidence::NothingToCarry(error.to_string()),
@@ -55,6 +56,7 @@ impl<E: Engine> Driver<E> {
             | Unplannable::Host(_)
             | Unplannable::NoSolution(_)
             | Unplannable::TooMuch(_)
+            | Unplannable::Gpus { .. }
             | Unplannable::PatchOnSteps => unusable(error.to_string()),
         })?;
         self.plan = Some(Arc::new(plan));

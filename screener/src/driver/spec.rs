@@ -51,9 +51,12 @@ impl Ingredients<'_> {
         images: &BTreeMap<String, String>,
         phase: EgressPhase,
     ) -> Option<SandboxSpec> {
-        let (limits, services) = match (place, &self.step.verifier.mode) {
-            (Place::Verifier(_), Mode::Separate(own)) => (&own.limits, &own.services),
-            (Place::Main | Place::Build | Place::Verifier(_), _) => (&self.plan.limits, &self.plan.services),
+        let plan = self.plan;
+        let (limits, gpus, services) = match (place, &self.step.verifier.mode) {
+            (Place::Verifier(_), Mode::Separate(own)) => (&own.limits, &own.gpus, &own.services),
+            (Place::Main | Place::Build | Place::Verifier(_), _) => {
+                (&plan.limits, &plan.gpus, &plan.services)
+            }
         };
         let mut files = self.files(place, phase)?;
         let services = services::specs(services, images, &files.runner);
@@ -64,6 +67,7 @@ impl Ingredients<'_> {
             attempt: self.assignment.attempt,
             image,
             resources: resources(limits),
+            gpus: gpus.clone(),
             services,
             files,
             start_timeout: seconds(limits.start_sec),

@@ -122,13 +122,15 @@ fn steps_have_their_own_parts_over_the_shared_ones() {
 fn what_is_not_done_here_is_refused_by_its_key() {
     for (toml, key) in [
         ("[environment]\nos = 'WINDOWS'", "environment.os"),
-        ("[environment]\ngpus = 1", "environment.gpus"),
         ("[environment.tpu]\ntype='v6e'\ntopology='2x2'", "environment.tpu"),
         (
             "[[environment.mcp_servers]]\nname='x'\nurl='http://tools:8000'",
             "environment.mcp_servers[0].url",
         ),
-        ("[verifier.environment]\ngpus = 2", "verifier.environment.gpus"),
+        (
+            "[verifier.environment]\nos = 'windows'",
+            "verifier.environment.os",
+        ),
         (
             "[environment]\nnetwork_mode='allowlist'\nallowed_hosts=['1.2.3.4']",
             "environment.allowed_hosts[0]",
@@ -154,6 +156,19 @@ fn what_is_not_done_here_is_refused_by_its_key() {
             Err(InvalidTask::Unsupported { key: refused, .. }) => assert_eq!(refused, key),
             other => panic!("{toml}: {other:?}"),
         }
+    }
+}
+
+#[test]
+fn a_task_that_needs_gpus_is_taken_with_a_word_about_them() {
+    for (toml, warned) in [
+        ("[environment]\ngpus = 1", true),
+        ("[verifier.environment]\ngpus = 2", true),
+        ("[environment]\ngpus = 0\ngpu_types = ['H100']", false),
+    ] {
+        let task = read(&[("task.toml", toml), INSTRUCTION, DOCKERFILE, TEST]).unwrap();
+        let found = task.warnings.iter().any(|warning| warning.rule == "needs-gpus");
+        assert_eq!(found, warned, "{toml}: {:?}", task.warnings);
     }
 }
 

@@ -38,6 +38,7 @@ fn plan_with(toml: &str, contract: Contract, policy: &str) -> Result<Plan, Unpla
             policy: &policy,
             settings: &settings,
             values: &values,
+            gpus: GpuSupport::Typed,
         },
     )
 }
@@ -175,8 +176,63 @@ fn an_oracle_without_a_solution_is_refused() {
         policy: &policy,
         settings: &settings,
         values: &values,
+        gpus: GpuSupport::None,
     };
     assert!(matches!(Plan::of(&task, &given), Err(Unplannable::NoSolution(_))));
+}
+
+#[test]
+fn gpus_are_planned_where_they_are_handed_out_and_refused_by_their_key_elsewhere() {
+    let (policy, settings, values) = (Policy::default(), LimitSettings::default(), BTreeMap::new());
+    let of = |toml: &str, gpus| {
+        let contract = Contract::Command;
+        let (policy, settings, values) = (&policy, &settings, &values);
+        let given = Circumstances {
+            contract,
+            policy,
+            settings,
+            values,
+            gpus,
+        };
+        Plan::of(&task(toml), &given)
+    };
+    let two = "[environment]\ngpus = 2";
+    let typed = "[environment]\ngpus = 2\ngpu_types = ['H100', 'A100']";
+    let own = "[verifier.environment]\ngpus = 3";
+    for (toml, support, key) in [
+        (two, GpuSupport::None, "task.toml: environment.gpus: "),
+        (typed, GpuSupport::None, "task.toml: environment.gpus: "),
+        (typed, GpuSupport::Counted, "task.toml: environment.gpu_types: "),
+        (own, GpuSupport::None, "task.toml: verifier.environment.gpus: "),
+    ] {
+        let refused = of(toml, support).unwrap_err();
+        assert!(refused.to_string().starts_with(key), "{refused}");
+        assert_eq!(refused.cause(), Cause::TaskInvalid);
+    }
+    let wanted = ["H100", "A100"].map(str::to_owned).to_vec();
+    assert_eq!(of(two, GpuSupport::Counted).unwrap().gpus.count, 2);
+    assert_eq!(
+        of(typed, GpuSupport::Typed).unwrap().gpus,
+        Gpus {
+            count: 2,
+            types: wanted
+        }
+    );
+    let alone = "[environment]\ngpus = 0\ngpu_types = ['H100']";
+    assert_eq!(of(alone, GpuSupport::None).unwrap().gpus, Gpus::default());
+    let plan = of(own, GpuSupport::Counted).unwrap();
+    let Mode::Separate(verifier) = &plan.steps[0].verifier.mode else {
+        panic!("{plan:?}")
+    };
+    assert_eq!((plan.gpus.count, verifier.gpus.count), (0, 3));
+    let same = of(
+        "[environment]\ngpus = 1\n[verifier]\nenvironment_mode = 'separate'",
+        GpuSupport::Counted,
+    );
+    let Mode::Separate(verifier) = &same.unwrap().steps[0].verifier.mode else {
+        panic!("it is separate")
+    };
+    assert_eq!(verifier.gpus.count, 1, "the same environment");
 }
 
 #[test]
@@ -247,6 +303,7 @@ fn services_count_in_what_a_sandbox_may_have() {
             policy: &Policy::default(),
             settings: &LimitSettings::default(),
             values: &BTreeMap::new(),
+            gpus: GpuSupport::None,
         };
         Plan::of(&task, &given)
     };

@@ -9,7 +9,7 @@ use super::{
         config::{Artifact, Config, EnvironmentMode, Healthcheck, Step, Verifier},
         folder, template,
     },
-    ARTIFACTS, Circumstances, Image, Unplannable, limits, network, services,
+    ARTIFACTS, Circumstances, Gpus, Image, Unplannable, gpus, limits, network, services,
 };
 use crate::{
     agent::Contract,
@@ -75,6 +75,8 @@ pub struct Separate {
     pub healthcheck: Option<Healthcheck>,
     /// Its times and sizes.
     pub limits: Limits,
+    /// On top of those that the agent's sandbox may still hold.
+    pub gpus: Gpus,
     /// While its image is built.
     pub build_egress: Egress,
     /// Paths taken over from the agent's sandbox to where they were. Empty for patch agents: only the diff goes over.
@@ -131,11 +133,17 @@ pub(super) fn plan(
                 && !bundles_tests(files)
                 && own.is_none(),
             workdir: environment.workdir.clone(),
-            env: super::env(environment_key(own.is_some()), environment, compose, given)?,
+            env: super::env(
+                &format!("{}.env", environment_table(own.is_some())),
+                environment,
+                compose,
+                given,
+            )?,
             services: compose.services.clone(),
             image,
             healthcheck: environment.healthcheck.clone(),
             limits,
+            gpus: gpus::of(environment, environment_table(own.is_some()), given.gpus)?,
             build_egress: given
                 .policy
                 .egress(EgressPhase::Build, &network::baseline(environment)?),
@@ -207,11 +215,11 @@ fn image(config: &Config, step: Option<&Step>, files: &StepFiles) -> SeparateIma
         })
 }
 
-fn environment_key(is_own: bool) -> &'static str {
+fn environment_table(is_own: bool) -> &'static str {
     if is_own {
-        "verifier.environment.env"
+        "verifier.environment"
     } else {
-        "environment.env"
+        "environment"
     }
 }
 

@@ -11,6 +11,10 @@ fn with(options: &PodOptions) -> Pod {
 }
 
 fn with_services(options: &PodOptions, services: &[(ServiceSpec, String)]) -> Pod {
+    with_gpus(options, services, &Gpus::default())
+}
+
+fn with_gpus(options: &PodOptions, services: &[(ServiceSpec, String)], gpus: &Gpus) -> Pod {
     let plan = Plan {
         owner: &Owner("here".to_owned()),
         identity: Identity {
@@ -26,6 +30,7 @@ fn with_services(options: &PodOptions, services: &[(ServiceSpec, String)]) -> Po
             pids: 100,
             disk_bytes: 1 << 33,
         },
+        gpus,
         services,
         phase: EgressPhase::Setup,
         options,
@@ -100,6 +105,7 @@ fn options_of_a_cluster_reach_the_pod() {
         pull_secrets: vec!["registry".to_owned()],
         cpu_request_percent: 50,
         devices: BTreeMap::from([("nvidia.com/gpu".to_owned(), 1)]),
+        gpus: None,
         lifetime: std::time::Duration::from_mins(1),
     })
     .spec
@@ -120,4 +126,52 @@ fn options_of_a_cluster_reach_the_pod() {
     );
     assert_eq!(requests["nvidia.com/gpu"].0, "1");
     assert_eq!(limits["nvidia.com/gpu"].0, "1");
+}
+
+#[test]
+fn gpus_of_a_task_are_a_limit_of_main_on_nodes_that_have_them() {
+    let options = PodOptions {
+        devices: BTreeMap::from([("example.com/gpu".to_owned(), 1)]),
+        gpus: Some(super::super::GpuNames {
+            resource: "example.com/gpu".to_owned(),
+            type_label: Some("example.com/type".to_owned()),
+        }),
+        ..PodOptions::default()
+    };
+    let services = [(crate::service::tests::spec(), "r/db@sha256:4".to_owned())];
+    let spec_with = |count, types: &[&str]| {
+        let types = types.iter().map(|&name| name.to_owned()).collect();
+        with_gpus(&options, &services, &Gpus { count, types })
+            .spec
+            .unwrap()
+    };
+    let amount = |spec: &PodSpec, name: &str| {
+        let container = spec.containers.iter().find(|one| one.name == name).unwrap();
+        let ResourceRequirements { requests, limits, .. } = container.resources.clone().unwrap();
+        let of = |all: Option<BTreeMap<String, Quantity>>| all.unwrap().remove("example.com/gpu");
+        let (asked, most) = (of(requests), of(limits));
+        assert_eq!(asked, most, "a cluster takes nothing else");
+        asked.map(|amount| amount.0)
+    };
+    let spec = spec_with(2, &["H100", "A100"]);
+    assert_eq!(amount(&spec, MAIN).as_deref(), Some("2"));
+    assert_eq!((amount(&spec, PROXY), amount(&spec, "service-db")), (None, None));
+    let nodes = serde_json::to_value(spec.affinity).unwrap();
+    assert_eq!(
+        nodes.pointer("/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms"),
+        Some(&serde_json::json!([{"matchExpressions":
+            [{"key": "example.com/type", "operator": "In", "values": ["H100", "A100"]}]}])),
+    );
+    assert_eq!(
+        spec.tolerations.unwrap()[0].key.as_deref(),
+        Some("example.com/gpu")
+    );
+    assert!(spec_with(2, &[]).affinity.is_none(), "any type");
+    let spec = spec_with(0, &[]);
+    assert_eq!(
+        amount(&spec, MAIN).as_deref(),
+        Some("1"),
+        "what every sandbox gets"
+    );
+    assert!(spec.tolerations.is_none() && spec.affinity.is_none());
 }

@@ -43,6 +43,10 @@ fn what_never_fits_a_quota_is_told_from_what_does_not_fit_now() {
                  pods=3,requests.cpu=4, limited: pods=3,requests.cpu=4";
     assert!(!never_fits(words));
     assert!(never_fits(&words.replace("cpu=1050m", "cpu=64")));
+    let gpus = "pods \"x\" is forbidden: exceeded quota: q, requested: requests.nvidia.com/gpu=4, used: \
+                requests.nvidia.com/gpu=2, limited: requests.nvidia.com/gpu=";
+    assert!(!never_fits(&format!("{gpus}4")));
+    assert!(never_fits(&format!("{gpus}2")));
     assert!(!never_fits("something else"));
 }
 
@@ -56,6 +60,7 @@ fn the_scheduler_says_whether_any_node_could() {
         "Preemption is not helpful for scheduling",
     );
     assert!(no_node_could(&too_big));
+    assert!(no_node_could(&too_big.replace("cpu", "nvidia.com/gpu")));
     let mixed = "0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes are available: 1 No preemption victims \
                  found for incoming pod, 2 Preemption is not helpful for scheduling.";
     assert!(!no_node_could(mixed));
