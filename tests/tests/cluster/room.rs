@@ -8,10 +8,11 @@ use assay_core::{
     clock::{Clock as _, SystemClock},
     control::signature::Signer,
     id::SandboxId,
+    task::plan::Gpus,
 };
 use assay_engine::{
     Engine as _, Error, Resources, SandboxRef, SandboxSpec,
-    kubernetes::{BeaconAt, Kubernetes, PodOptions, Reach, Settings},
+    kubernetes::{BeaconAt, GpuNames, Kubernetes, PodOptions, Reach, Settings},
     trial,
 };
 use assay_tests::kubectl::{self, Kubectl};
@@ -110,6 +111,98 @@ async fn a_quota_is_asked_before_and_told_after() {
     until_counted(&engine, &slot, 1).await;
 }
 
+/// The device is none: a node only says that it has two. What is seen is that the scheduler counts them.
+#[tokio::test(flavor = "multi_thread")]
+async fn gpus_of_a_task_are_taken_from_a_node_that_has_them() {
+    let Some(stage) = Stage::set("gpu").await else {
+        return;
+    };
+    let node = GpuNode::with_two(&stage.admin);
+    let pods = PodOptions {
+        gpus: Some(GpuNames {
+            resource: node.resource.clone(),
+            type_label: Some("kubernetes.io/hostname".to_owned()),
+        }),
+        ..PodOptions::default()
+    };
+    let engine = stage.engine_with(6, pods).await;
+    let of = |count, types: &[&str]| SandboxSpec {
+        gpus: Gpus {
+            count,
+            types: types.iter().map(|&name| name.to_owned()).collect(),
+        },
+        ..spec()
+    };
+    let first = SandboxSpec {
+        start_timeout: Duration::from_mins(3),
+        ..of(2, &["nobody", &node.name])
+    };
+    engine.create(&first).await.unwrap();
+    let error = engine.create(&of(1, &[])).await.unwrap_err();
+    assert!(matches!(error, Error::NoRoom(_)), "both are taken: {error:?}");
+    for (asked, word) in [
+        (of(3, &[]), node.resource.as_str()),
+        (of(1, &["nobody"]), "affinity"),
+    ] {
+        let error = engine.create(&asked).await.unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }), "{error:?}");
+        let words = error.to_string();
+        assert!(
+            words.contains("no node of this cluster could hold it") && words.contains(word),
+            "{words}"
+        );
+    }
+}
+
+/// A node that says it has two of a device of the test's own. It says so no more when this goes.
+struct GpuNode {
+    admin: Kubectl,
+    name: String,
+    resource: String,
+}
+
+impl GpuNode {
+    fn with_two(admin: &Kubectl) -> Self {
+        let first = ["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"];
+        let node = Self {
+            name: admin.ok(&first, None).unwrap(),
+            resource: format!("example.com/gpu-{}", std::process::id()),
+            admin: admin.clone(),
+        };
+        let patch = |at| json!({"op": "add", "path": node.path(at), "value": "2"});
+        // The kubelet would follow with the second by itself, some time later.
+        let patch = json!([patch("capacity"), patch("allocatable")]).to_string();
+        node.admin.ok(&node.patched(&patch), None).unwrap();
+        node
+    }
+
+    fn path(&self, at: &str) -> String {
+        format!("/status/{at}/{}", self.resource.replace('/', "~1"))
+    }
+
+    fn patched<'a>(&'a self, patch: &'a str) -> [&'a str; 7] {
+        let name = self.name.as_str();
+        [
+            "patch",
+            "node",
+            name,
+            "--subresource=status",
+            "--type=json",
+            "-p",
+            patch,
+        ]
+    }
+}
+
+impl Drop for GpuNode {
+    fn drop(&mut self) {
+        for at in ["capacity", "allocatable"] {
+            let patch = json!([{"op": "remove", "path": self.path(at)}]).to_string();
+            self.admin.run(&self.patched(&patch), None);
+        }
+    }
+}
+
 /// What waits and what a quota counts is known a moment later.
 async fn until_counted(engine: &Kubernetes, slot: &Resources, wanted: u32) {
     let end = tokio::time::Instant::now() + Duration::from_mins(2);
@@ -148,14 +241,21 @@ impl Stage {
 
     async fn engine(&self, most_waiting: u32, nodes: &[(&str, &str)]) -> Kubernetes {
         let pair = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let pods = PodOptions {
+            node_selector: nodes.iter().map(pair).collect(),
+            ..PodOptions::default()
+        };
+        self.engine_with(most_waiting, pods).await
+    }
+
+    async fn engine_with(&self, most_waiting: u32, pods: PodOptions) -> Kubernetes {
         let settings = Settings {
             reach: Reach::Probe,
             beacon: BeaconAt::Nowhere,
             most_waiting,
             pods: PodOptions {
                 cpu_request_percent: 1,
-                node_selector: nodes.iter().map(pair).collect(),
-                ..PodOptions::default()
+                ..pods
             },
             ..super::space::settings(&self.admin, &self.namespace)
         };
