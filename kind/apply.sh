@@ -20,6 +20,17 @@ secrets() {
     --from-literal=access-key="$(random 10)" --from-literal=secret-key="$(random 20)"
   has_secret seal || kubectl_ create secret generic seal -n assay-system --from-literal=key="$(random 32)"
   has_secret pending-work || kubectl_ create secret generic pending-work -n assay-system --from-literal=token="$(random 24)"
+  login push assay-builds builder
+  login bases assay-builds node
+  login registry-login assay-system screener
+}
+
+# Who somebody is at the registry, by each name that pods have for it. Made anew each time, since its address may change.
+login() { # secret namespace user
+  logins "$3" "$registry_host" "$address:5000" docker.io |
+    kubectl_ create secret generic "$1" -n "$2" --type=kubernetes.io/dockerconfigjson \
+      --from-file=.dockerconfigjson=/dev/stdin --dry-run=client -o yaml |
+    kubectl_ apply -f -
 }
 
 # A kustomization over the overlay: digests, and where pods find the registry. Nodes know it by name, pods by address.
@@ -37,6 +48,9 @@ configMapGenerator:
   envs: [builds.env]
   literals:
   - ASSAY_PUSH_REPOSITORY=$1:5000/assay/tasks
+  - ASSAY_PUSH_SECRET=push
+  - ASSAY_BASE_SECRET=bases
+  - ASSAY_REGISTRY_LOGIN=/var/run/secrets/registry/.dockerconfigjson
   - ASSAY_MIRRORS=docker.io=http://$1:5000,$registry_host=http://$1:5000,$1:5000=http://$1:5000
 YAML
 }
@@ -59,8 +73,8 @@ spec:
 YAML
 }
 
-secrets >&2
 address=$(cat "$state/registry-address")
+secrets >&2
 named "$address" >"$state/applied/kustomization.yaml"
 reach "$address" >"$state/applied/registry.yaml"
 # A Job cannot be changed.

@@ -7,5 +7,5 @@ set -uo pipefail
 
 has_cluster && kind_ delete cluster --name $cluster
 container rm -f -v $registry >/dev/null 2>&1
-rm -rf "$state/applied" "$state/registry-address" "$state"/host-screener.* "$state/work"
+rm -rf "$state/applied" "$state/registry" "$state/registry-address" "$state"/host-screener.* "$state/work"
 say "the cluster is gone"

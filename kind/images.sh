@@ -11,7 +11,22 @@ bases=(debian:bookworm-slim python:3.12-slim)
 target=${CARGO_TARGET_DIR:-$project/target}
 triple=$(rustc -vV | sed -n 's/^host: //p')
 work=$(mktemp -d "${TMPDIR:-/tmp}/assay-images.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+place=127.0.0.1:$registry_port
+plain=()
+[ "$(engine)" = podman ] && plain=(--tls-verify=false)
+
+finish() {
+  rm -rf "$work"
+  container logout $place >/dev/null 2>&1 || true
+}
+trap finish EXIT
+
+# In the engine's own place for logins, for as long as this runs: what it has to know to find its service is kept there too.
+log_in() {
+  local password
+  password=$(password operator)
+  container login "${plain[@]}" --username operator --password-stdin $place <<<"$password" >/dev/null
+}
 
 programs() {
   make -C "$project" --no-print-directory sandbox
@@ -19,26 +34,25 @@ programs() {
 }
 
 push() { # name: of the folder with its Dockerfile in $work
-  local tag=127.0.0.1:$registry_port/assay/$1:latest options=()
-  [ "$(engine)" = podman ] && options=(--tls-verify=false)
+  local tag=$place/assay/$1:latest
   container build -q -t "$tag" "$work/$1" >/dev/null
-  container push -q "${options[@]}" "$tag" >/dev/null
+  container push -q "${plain[@]}" "$tag" >/dev/null
   digest "$1"
 }
 
 # An image of the world, under the name that Dockerfiles have for it.
 base() { # image
-  local tag=127.0.0.1:$registry_port/library/$1 options=()
-  [ "$(engine)" = podman ] && options=(--tls-verify=false)
+  local tag=$place/library/$1
   container image inspect "$1" >/dev/null 2>&1 || container pull -q "$1" >/dev/null
   container tag "$1" "$tag"
-  container push -q "${options[@]}" "$tag" >/dev/null
+  container push -q "${plain[@]}" "$tag" >/dev/null
 }
 
 # As the registry tells it, so that it is the one that nodes will see.
 digest() { # name
   local kinds='application/vnd.oci.image.manifest.v1+json,application/vnd.docker.distribution.manifest.v2+json'
-  curl -fsSI --noproxy '*' -H "Accept: $kinds" "http://127.0.0.1:$registry_port/v2/assay/$1/manifests/latest" |
+  curl -fsSI --noproxy '*' -H "Accept: $kinds" -K <(printf 'header = "Authorization: Basic %s"\n' "$(basic operator)") \
+    "http://$place/v2/assay/$1/manifests/latest" |
     tr -d '\r' | awk 'tolower($1) == "docker-content-digest:" { print $2 }'
 }
 
@@ -50,6 +64,7 @@ context_of() { # name program…: Dockerfile and what it copies
   if [ $# -gt 0 ]; then cp "$1" "$work/$name/program"; fi
 }
 
+log_in
 programs
 context_of api "$target/release/assay-api"
 context_of screener "$target/release/assay-screener"

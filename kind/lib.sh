@@ -63,4 +63,25 @@ random() { # bytes: as hexadecimal digits
   od -An -vtx1 -N"$1" /dev/urandom | tr -d ' \n'
 }
 
+# The passwords of the registry's users, who are those of manifests/components/registry/zot.json.
+password() { # user
+  cat "$state/registry/passwords/$1" 2>/dev/null || fail "the registry has no users yet; run: make k8s-up"
+}
+
+# What a user says in a request.
+basic() { # user
+  local password
+  password=$(password "$1")
+  printf '%s:%s' "$1" "$password" | base64 -w0
+}
+
+# A .dockerconfigjson of one user, under each name that the registry has for somebody.
+logins() { # user host…
+  local user=$1 auth host all=()
+  shift
+  auth=$(basic "$user")
+  for host; do all+=("\"$host\": {\"auth\": \"$auth\"}"); done
+  (IFS=, && echo "{\"auths\": {${all[*]}}}")
+}
+
 has_secret() { kubectl_ get secret -n assay-system "$1" >/dev/null 2>&1; }

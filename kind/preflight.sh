@@ -16,7 +16,7 @@ programs() {
   command -v helm >/dev/null || lack "helm 3.17 or newer (it installs the network): https://helm.sh/docs/intro/install"
   command -v cargo >/dev/null || lack "Rust: https://rustup.rs (rust-toolchain.toml names the version)"
   local program
-  for program in curl sha256sum python3 tar; do
+  for program in curl sha256sum python3 perl tar; do
     command -v $program >/dev/null || lack "$program: install the package that has it"
   done
 }

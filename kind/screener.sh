@@ -25,8 +25,11 @@ config = json.load(sys.stdin)
 config["users"][0]["user"] = {"token": sys.argv[1]}
 print(json.dumps(config))' "$(kubectl_ create token screener -n assay-system --duration=8h)" >"$kubeconfig")
 
+login=$state/host-screener.login
+(umask 077 && logins screener "$registry_host" docker.io >"$login")
+
 exec "${CARGO_TARGET_DIR:-$project/target}/release/assay-screener" run --api http://127.0.0.1:8000 --key-file "$key" \
   --class host --listen 127.0.0.1:8081 --engine kubernetes --kubeconfig "$kubeconfig" --reach forward \
   --init-image "$(image init)" --proxy-image "$(image proxy)" --work-dir "$state/work" \
   --mirror "docker.io=http://127.0.0.1:$registry_port" --mirror "$registry_host=http://127.0.0.1:$registry_port" \
-  --resolver 10.96.0.10:53
+  --registry-login "$login" --resolver 10.96.0.10:53
