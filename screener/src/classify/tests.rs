@@ -244,77 +244,35 @@ fn lost(kind: LossKind) -> assay_engine::Evidence {
 #[test]
 fn a_dead_container_outweighs_how_the_agent_ended() {
     let ended = Evidence::Ended(Job::Agent, end(Outcome::Exited, 1));
+    let ends = |init, proxy, main| assay_engine::Evidence {
+        init,
+        proxy,
+        main,
+        ..Default::default()
+    };
+    let with_service = |oom, proxy| assay_engine::Evidence {
+        services: [("db".to_owned(), dead(137, oom))].into(),
+        proxy,
+        ..Default::default()
+    };
+    let (killed, crashed) = (Some(dead(137, false)), Some(dead(101, false)));
+    let gone = assay_engine::Evidence {
+        gone: true,
+        ..Default::default()
+    };
     let states = [
-        (
-            assay_engine::Evidence {
-                proxy: Some(dead(101, false)),
-                ..Default::default()
-            },
-            Cause::ProxyLost,
-        ),
-        (
-            assay_engine::Evidence {
-                main: Some(dead(137, true)),
-                ..Default::default()
-            },
-            Cause::AgentOutOfMemory,
-        ),
-        (
-            assay_engine::Evidence {
-                main: Some(dead(137, false)),
-                ..Default::default()
-            },
-            Cause::SandboxLost,
-        ),
-        (
-            assay_engine::Evidence {
-                init: Some(dead(1, false)),
-                ..Default::default()
-            },
-            Cause::SandboxLost,
-        ),
-        (
-            // A pod that went down: a runner outlives its proxy.
-            assay_engine::Evidence {
-                proxy: Some(dead(137, false)),
-                main: Some(dead(137, false)),
-                ..Default::default()
-            },
-            Cause::SandboxLost,
-        ),
-        (
-            // The engine went down, and everything with it.
-            assay_engine::Evidence {
-                init: Some(dead(255, false)),
-                proxy: Some(dead(255, false)),
-                main: Some(dead(255, false)),
-                ..Default::default()
-            },
-            Cause::SandboxLost,
-        ),
-        (
-            assay_engine::Evidence {
-                gone: true,
-                ..Default::default()
-            },
-            Cause::SandboxLost,
-        ),
-        (
-            assay_engine::Evidence {
-                services: [("db".to_owned(), dead(137, true))].into(),
-                ..Default::default()
-            },
-            Cause::ServiceFailed,
-        ),
-        (
-            // It went with the proxy.
-            assay_engine::Evidence {
-                services: [("db".to_owned(), dead(137, false))].into(),
-                proxy: Some(dead(101, false)),
-                ..Default::default()
-            },
-            Cause::ProxyLost,
-        ),
+        (ends(None, crashed.clone(), None), Cause::ProxyLost),
+        (ends(None, None, Some(dead(137, true))), Cause::AgentOutOfMemory),
+        (ends(None, None, killed.clone()), Cause::SandboxLost),
+        (ends(Some(dead(1, false)), None, None), Cause::SandboxLost),
+        // A pod that went down: a runner outlives its proxy.
+        (ends(None, killed.clone(), killed.clone()), Cause::SandboxLost),
+        // The engine went down, and everything with it.
+        (ends(killed.clone(), killed.clone(), killed), Cause::SandboxLost),
+        (gone, Cause::SandboxLost),
+        (with_service(true, None), Cause::ServiceFailed),
+        // It went with the proxy.
+        (with_service(false, crashed), Cause::ProxyLost),
         // Whatever the containers of a sandbox that was taken away ended with, they were ended.
         (lost(LossKind::Evicted), Cause::Evicted),
         (lost(LossKind::Preempted), Cause::Preempted),
