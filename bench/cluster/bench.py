@@ -28,6 +28,8 @@ FIGURES = {
     "flip_over_reaction_ms": ("  the proof beyond it", "<= 1000"),
     "nop_run_ms": ("nop run, claim to reported", ""),
     "platform_share_ms": ("  platform's own share: without pod and proof", "<= 1000"),
+    "build_pushed_ms": ("build of a 3-line Dockerfile: Job made -> pushed", "<= 1.5 x the next"),
+    "bare_pushed_ms": ("  the builder alone, privileged: the same", ""),
     "build_job_ms": ("build Job of a 3-line Dockerfile, with push", "<= 1.5 x the next"),
     "bare_build_ms": ("  the builder alone, privileged, with push", ""),
     "screener_mib": ("screener's memory while 30 runs run", "<= 100"),

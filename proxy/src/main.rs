@@ -33,7 +33,7 @@ struct Arguments {
     /// The folder for the write-ahead log and the audit
     #[arg(long, value_name = "DIR", default_value = "/assay/state")]
     state: PathBuf,
-    /// Seconds to wait after SIGTERM until everything is collected
+    /// Seconds to wait after SIGTERM until everything is collected; 0 where nobody collects
     #[arg(long, value_name = "SECONDS", default_value_t = 25)]
     grace_sec: u64,
     /// What to log, e.g. `info` or `assay_proxy=debug`

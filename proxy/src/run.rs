@@ -169,7 +169,7 @@ async fn end(
     if let Some(serving) = &serving {
         serving.close().await;
     }
-    if timeout(grace, collected.cancelled()).await.is_err() {
+    if !grace.is_zero() && timeout(grace, collected.cancelled()).await.is_err() {
         tracing::warn!("nobody collected the ledger and the audit in time");
     }
     let Some(serving) = serving else { return };

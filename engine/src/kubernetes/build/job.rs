@@ -196,6 +196,8 @@ impl Order<'_> {
             });
             all.push(Container {
                 restart_policy: Some("Always".to_owned()),
+                // It holds no account that anybody fetches, and a Job is not complete before it has ended.
+                args: Some(vec!["--grace-sec".to_owned(), "0".to_owned()]),
                 ..proxy_container(&self.proxy)
             });
         }
