@@ -130,7 +130,7 @@ pub struct Evidence {
 impl Evidence {
     /// Does it explain why a sandbox stopped answering? Otherwise ask again a little later.
     pub fn explains(&self) -> bool {
-        !self.more_to_come && *self != Self::default()
+        !self.more_to_come && !self.is_whole()
     }
 
     /// Everything is there and nothing has ended.

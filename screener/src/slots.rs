@@ -29,6 +29,8 @@ pub struct Kept<'a> {
 pub struct Slot {
     slots: Arc<Slots>,
     place: Option<OwnedSemaphorePermit>,
+    /// While the place is lent.
+    lends: Option<OwnedSemaphorePermit>,
 }
 
 /// Every slot was taken when the lender came back, and stayed so.
@@ -69,26 +71,32 @@ impl Kept<'_> {
         Slot {
             slots: Arc::clone(self.slots),
             place: self.places.split(1),
+            lends: None,
         }
     }
 }
 
 impl Slot {
-    /// Does `work` without the slot, and takes one again: who came back first gets it first, before any new run.
+    /// Lets others have it, unless as many do so already as may.
+    pub fn lend(&mut self) {
+        if let Ok(lends) = Arc::clone(&self.slots.lenders).try_acquire_owned() {
+            self.lends = Some(lends);
+            self.place = None;
+        }
+    }
+
+    /// Takes a slot again where this one was lent: who came back first gets it first, before any new run.
     ///
     /// # Errors
     ///
-    /// [`Taken`] when none came free for a minute after the work: whoever holds them may do so for long, and the time of the
-    /// attempt runs.
-    pub async fn lend<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Taken> {
-        let Ok(_lends) = Arc::clone(&self.slots.lenders).try_acquire_owned() else {
-            return Ok(work.await);
+    /// [`Taken`] when none came free for a minute: whoever holds them may do so for long, and the time of the attempt runs.
+    pub async fn back(&mut self) -> Result<(), Taken> {
+        let Some(_lends) = self.lends.take() else {
+            return Ok(());
         };
-        self.place = None;
-        let done = work.await;
         let place = timeout(PATIENCE, Arc::clone(&self.slots.free).acquire_owned()).await;
         self.place = Some(place.map_err(|_| Taken)?.map_err(|_| Taken)?);
-        Ok(done)
+        Ok(())
     }
 }
 
@@ -102,7 +110,11 @@ mod tests {
 
     /// An attempt that lends its slot until `done`.
     fn lender(mut slot: Slot, done: oneshot::Receiver<()>) -> tokio::task::JoinHandle<Result<Slot, Taken>> {
-        tokio::spawn(async move { slot.lend(done).await.map(|_| slot) })
+        slot.lend();
+        tokio::spawn(async move {
+            done.await.ok();
+            slot.back().await.map(|()| slot)
+        })
     }
 
     #[tokio::test(start_paused = true)]

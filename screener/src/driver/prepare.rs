@@ -195,14 +195,16 @@ impl<E: Engine> Driver<E> {
         let data = serde_json::json!({ "folder": spec.archive.folder, "dockerfile": spec.dockerfile });
         journal.note(row, now, WAITING_IMAGE, data);
         let told = async { journal.flush(&site.platform, row).await.map_err(Halt::from) };
-        let both = async { tokio::try_join!(building, told) };
-        let (outcome, ()) = if row.phase == Phase::Prepare {
-            let lent = slot.lend(both).await;
-            lent.map_err(|taken| Halt::from(Evidence::Engine(EngineFault::NoRoom, taken.to_string())))??
-        } else {
-            // A sandbox of this run's lives.
-            both.await?
-        };
+        // Later on a sandbox of this run's lives.
+        if row.phase == Phase::Prepare {
+            slot.lend();
+        }
+        let (outcome, ()) = tokio::try_join!(building, told)?;
+        // What failed needs none any more.
+        if matches!(outcome, BuildOutcome::Built { .. }) {
+            let back = slot.back().await;
+            back.map_err(|taken| Evidence::Engine(EngineFault::NoRoom, taken.to_string()))?;
+        }
         Ok(outcome)
     }
 }

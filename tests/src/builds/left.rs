@@ -18,23 +18,28 @@ const SWEEP: Duration = Duration::from_mins(3);
 
 /// Waits until the builds of an installation have left nothing but Jobs that are over. Others' builds do not count.
 pub async fn swept(admin: &Kubectl, owner: &str) -> anyhow::Result<()> {
-    gone(|| Ok(unwanted(&objects(admin, owner)?)), SWEEP).await
+    gone("builds", || Ok(unwanted(&objects(admin, owner)?)), SWEEP).await
 }
 
 /// Waits until nothing at all is left of them.
 pub async fn forgotten(admin: &Kubectl, owner: &str) -> anyhow::Result<()> {
     let all = || Ok(objects(admin, owner)?.iter().map(name).collect());
-    gone(all, SWEEP + Duration::from_secs(KEPT)).await
+    gone("builds", all, SWEEP + Duration::from_secs(KEPT)).await
 }
 
-async fn gone(left: impl Fn() -> anyhow::Result<Vec<String>>, patience: Duration) -> anyhow::Result<()> {
+/// Looks until nothing is left `of` something.
+pub(crate) async fn gone(
+    of: impl std::fmt::Display,
+    left: impl Fn() -> anyhow::Result<Vec<String>>,
+    patience: Duration,
+) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
         let left = left()?;
         if left.is_empty() {
             return Ok(());
         }
-        anyhow::ensure!(begun.elapsed() < patience, "left of builds: {left:?}");
+        anyhow::ensure!(begun.elapsed() < patience, "left of {of}: {left:?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{Ground, Installation, Part, Programs};
 use crate::{
-    builds,
+    builds::left,
     kubectl::{self, Kubectl},
 };
 
@@ -128,16 +128,8 @@ impl Cluster {
     /// Waits until nothing of a run is left, and nothing but Jobs that are over of the builds of its installation: an image
     /// is built for all runs that want it, so its objects name none.
     pub async fn swept(&self, run: impl std::fmt::Display, installation: &str) -> anyhow::Result<()> {
-        let begun = Instant::now();
-        loop {
-            let left = self.objects_of(&run)?;
-            if left.is_empty() {
-                break;
-            }
-            anyhow::ensure!(begun.elapsed() < SWEEP, "left of run {run}: {left:?}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        builds::left::swept(&self.admin, installation).await
+        left::gone(format!("run {run}"), || self.objects_of(&run), SWEEP).await?;
+        left::swept(&self.admin, installation).await
     }
 }
 

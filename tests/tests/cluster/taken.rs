@@ -108,7 +108,7 @@ async fn taken_away(kit: &Installation<Cluster>, how: How) -> anyhow::Result<()>
     let ended = chaos::outcome(kit, &person, &evaluation).await?;
     let causes: Vec<_> = ended.tried().map(|attempt| attempt.cause).collect();
     ensure!(
-        matches!(causes[..], [Some(first), Some(Cause::Completed)] if first == how.cause()),
+        causes == [Some(how.cause()), Some(Cause::Completed)],
         "{causes:?}: {:#?}",
         ended.attempts
     );

@@ -43,6 +43,5 @@ pub(super) fn of(environment: &Environment, table: &str, support: GpuSupport) ->
     }
 }
 
-const NONE: &str =
-    "this screener hands out no GPU; screeners on Kubernetes do that are told of them by --gpu-resource";
+const NONE: &str = "this screener hands out no GPU; one on Kubernetes does where --gpu-resource names them";
 const UNTYPED: &str = "this screener does not know the types of its nodes' GPUs; it does where --gpu-type-label names their label";
