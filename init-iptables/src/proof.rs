@@ -204,31 +204,46 @@ fn captured(
     token: &Token,
     missed: impl Fn() -> Error,
 ) -> Result<(), Error> {
-    let client = dial(target, ORDINARY_UID)?;
+    let client = TcpStream::from(dial(target, ORDINARY_UID)?);
     listener.set_nonblocking(true).map_err(system("listener"))?;
-    let peer = local_address(&client)?;
     let mut server = loop {
         if !readable(listener)? {
             return Err(missed());
         }
         match listener.accept() {
-            Ok((stream, from)) if Some(from) == peer => break stream,
             Ok((_, from)) if Some(from) == exempt => return Err(Error::ExemptCaptured(target)),
+            // Known by the token and not by its port: the kernel gives a redirected connection another one where an
+            // earlier connection from the same port, of a proof just before, was led here.
+            Ok((stream, _)) if hands_over(&client, &stream, token)? => break stream,
             // Somebody else's connection.
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(system("accepting")(error)),
         }
     };
-    server.write_all(token).map_err(|_| missed())?;
-    let mut client = TcpStream::from(client);
-    client.set_nonblocking(false).map_err(system("client"))?;
-    client
+    let mut answer = *token;
+    answer.reverse();
+    server.write_all(&answer).map_err(|_| missed())?;
+    if hears(&client, &answer)? {
+        Ok(())
+    } else {
+        Err(missed())
+    }
+}
+
+/// Does `server` hear the token that `client` says?
+fn hands_over(mut client: &TcpStream, server: &TcpStream, token: &Token) -> Result<bool, Error> {
+    // Fails where the client is not connected to anybody yet.
+    Ok(client.write_all(token).is_ok() && hears(server, token)?)
+}
+
+fn hears(mut stream: &TcpStream, token: &Token) -> Result<bool, Error> {
+    stream.set_nonblocking(false).map_err(system("connection"))?;
+    stream
         .set_read_timeout(Some(PATIENCE))
-        .map_err(system("client"))?;
+        .map_err(system("connection"))?;
     let mut heard = Token::default();
-    client.read_exact(&mut heard).map_err(|_| missed())?;
-    if heard == *token { Ok(()) } else { Err(missed()) }
+    Ok(stream.read_exact(&mut heard).is_ok() && heard == *token)
 }
 
 fn udp_is_refused(test: IpAddr) -> Result<(), Error> {

@@ -20,8 +20,8 @@ use std::{
 use assay_core::control::init::FamilyState;
 use assay_init_iptables::ruleset::{Kind, Policy, plan};
 use namespace::{
-    BINARY, PATIENCE, Peer, SILENCE, as_user, dial, dial_briefly, in_namespace, init, installed, ip, listen,
-    report, run, shell, talk,
+    BINARY, PATIENCE, Peer, SILENCE, as_user, dial, dial_briefly, dial_from, in_namespace, init, installed,
+    ip, listen, report, run, shell, talk,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -127,6 +127,12 @@ fn behaves(peer: &Peer) {
             let proxy = listen(&format!("{loopback}:{port}"));
             talk(dial(SOMEBODY, &format!("{beyond}:{dialled}")).unwrap(), &proxy);
             talk(dial(0, &format!("{other}:{dialled}")).unwrap(), &proxy);
+            // From one port to two hosts at once.
+            let twins =
+                [beyond, other].map(|host| dial_from(&format!("{own}:20000"), &format!("{host}:{dialled}")));
+            for twin in twins {
+                talk(twin, &proxy);
+            }
         }
         // What the task's processes say to each other.
         for address in [loopback, own] {
