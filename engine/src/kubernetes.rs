@@ -1,7 +1,7 @@
 //! Sandboxes on a Kubernetes cluster: one pod each, plain API objects, no exec.
 //!
 //! A pod has one init container, which puts runner and files in their places and writes and proves the packet rules,
-//! then proxy and main side by side. Files come by a Secret that only init mounts and that is deleted once they are in
+//! then proxy and main side by side; where the operator wants so, the proxy is a native sidecar. Files come by a Secret that only init mounts and that is deleted once they are in
 //! their places. Everything after that goes through the runner's and the proxy's own control interfaces.
 
 mod again;

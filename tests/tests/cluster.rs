@@ -31,6 +31,8 @@ mod keda;
 mod manifests;
 #[path = "cluster/network.rs"]
 mod network;
+#[path = "cluster/pod_network.rs"]
+mod pod_network;
 #[path = "cluster/pressure.rs"]
 mod pressure;
 #[path = "cluster/rights.rs"]
@@ -39,6 +41,8 @@ mod rights;
 mod room;
 #[path = "cluster/runs.rs"]
 mod runs;
+#[path = "cluster/sidecar.rs"]
+mod sidecar;
 #[path = "cluster/space.rs"]
 mod space;
 #[path = "cluster/taken.rs"]

@@ -98,6 +98,16 @@ contract!(kubernetes:
     builds::a_base_image_that_is_missing_is_named,
     builds::a_build_behind_a_proxy_meets_its_resolver,
 );
+// The same pods, but for one setting.
+contract!(kubernetes_with_a_native_sidecar:
+    sandboxes::creating_twice_gives_the_same_sandbox,
+    sandboxes::a_destroyed_sandbox_leaves_nothing,
+    sandboxes::evidence_tells_how_main_ended,
+    sandboxes::a_sandbox_gets_ready_and_is_found_again,
+    sandboxes::a_proxy_that_is_asked_to_end_does,
+    services::a_service_is_reached_by_its_name,
+    services::a_service_meets_the_walls_of_the_sandbox,
+);
 // The way to runner and proxy is another, and builds do not go it.
 contract!(kubernetes_by_port_forward:
     sandboxes::creating_twice_gives_the_same_sandbox,

@@ -1,6 +1,6 @@
 //! What the cluster knows about a pod that ended: exit codes, kills for memory, and why it was taken away. Pure.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 
 use super::{
     pod::{INIT, MAIN, PROXY},
@@ -46,8 +46,19 @@ fn removed(pod: &Pod) -> Option<Loss> {
     })
 }
 
+/// How a container ended. A proxy that the kubelet started again, as it does with a native sidecar, has ended all the
+/// same: what it was assigned, and its account, were the first one's.
+pub(super) fn ended(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    let last = container.last_state.as_ref().filter(|_| container.name == PROXY);
+    let states = [container.state.as_ref(), last];
+    states
+        .into_iter()
+        .flatten()
+        .find_map(|state| state.terminated.as_ref())
+}
+
 fn death(container: &ContainerStatus) -> Option<Death> {
-    let ended = container.state.as_ref()?.terminated.as_ref()?;
+    let ended = ended(container)?;
     Some(Death {
         code: i64::from(ended.exit_code),
         oom: ended.reason.as_deref() == Some("OOMKilled"),

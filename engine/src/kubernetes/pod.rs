@@ -84,15 +84,8 @@ impl Plan<'_> {
         let some = |map: &BTreeMap<String, String>| Some(map.clone()).filter(|map| !map.is_empty());
         let secrets: Vec<_> = options.pull_secrets.iter().map(|name| reference(name)).collect();
         PodSpec {
-            init_containers: Some(vec![self.init()]),
-            containers: [self.proxy(), self.main()]
-                .into_iter()
-                .chain(
-                    self.services
-                        .iter()
-                        .map(|(spec, image)| service::container(spec, image, options)),
-                )
-                .collect(),
+            init_containers: Some(self.starters()),
+            containers: self.containers(),
             host_aliases: service::names(self.services),
             volumes: Some(self.volumes()),
             restart_policy: Some("Never".to_owned()),
@@ -116,6 +109,20 @@ impl Plan<'_> {
             image_pull_secrets: Some(secrets).filter(|list| !list.is_empty()),
             ..PodSpec::default()
         }
+    }
+
+    fn starters(&self) -> Vec<Container> {
+        let sidecar = self.options.native_sidecar.then(|| sidecar(self.proxy()));
+        std::iter::once(self.init()).chain(sidecar).collect()
+    }
+
+    fn containers(&self) -> Vec<Container> {
+        let proxy = (!self.options.native_sidecar).then(|| self.proxy());
+        let services = self
+            .services
+            .iter()
+            .map(|(spec, image)| service::container(spec, image, self.options));
+        proxy.into_iter().chain([self.main()]).chain(services).collect()
     }
 
     /// Puts the runner and the files in their places, writes the rules, proves them, ends.
@@ -276,6 +283,14 @@ pub(super) fn proxy_container(image: &str) -> Container {
         ports: Some(vec![control("proxy-control", port::PROXY)]),
         volume_mounts: Some(vec![mount("proxy", "/assay", false)]),
         ..container(PROXY, image)
+    }
+}
+
+/// An init container that runs on beside what comes after it, and that the kubelet starts again.
+pub(super) fn sidecar(container: Container) -> Container {
+    Container {
+        restart_policy: Some("Always".to_owned()),
+        ..container
     }
 }
 

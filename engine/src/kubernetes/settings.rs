@@ -146,6 +146,8 @@ pub struct PodOptions {
     pub node_selector: BTreeMap<String, String>,
     /// Which taints are no obstacle.
     pub tolerations: Vec<Toleration>,
+    /// The proxy starts before main, as an init container that stays. Nothing is gained by it, but a second of start is lost.
+    pub native_sidecar: bool,
     /// How important a sandbox is.
     pub priority_class: Option<String>,
     /// Secrets with which nodes pull.
@@ -176,6 +178,7 @@ impl Default for PodOptions {
             user_namespace: false,
             node_selector: BTreeMap::new(),
             tolerations: Vec::new(),
+            native_sidecar: false,
             priority_class: None,
             pull_secrets: Vec::new(),
             cpu_request_percent: 100,

@@ -80,10 +80,7 @@ fn unschedulable(status: &PodStatus) -> Option<Waiting> {
 
 /// Init ends by itself when it is done; nothing else ends before the sandbox is ready.
 fn died(container: &ContainerStatus) -> Result<(), Error> {
-    let ended = container
-        .state
-        .as_ref()
-        .and_then(|state| state.terminated.as_ref());
+    let ended = evidence::ended(container);
     let Some(ended) = ended.filter(|ended| container.name != INIT || ended.exit_code != 0) else {
         return Ok(());
     };

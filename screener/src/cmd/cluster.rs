@@ -94,6 +94,9 @@ pub struct ClusterArgs {
         value_name = "KEY"
     )]
     pub tolerations: Vec<String>,
+    /// Start the proxy of each pod as a native sidecar, before main instead of beside it; this takes a second more.
+    #[arg(long, env = "ASSAY_NATIVE_SIDECAR")]
+    pub native_sidecar: bool,
     /// The priority class of sandboxes.
     #[arg(long, env = "ASSAY_PRIORITY_CLASS", value_name = "NAME")]
     pub priority_class: Option<String>,
@@ -175,6 +178,7 @@ impl ClusterArgs {
                 user_namespace: self.user_namespace,
                 node_selector: pairs(&self.node_selector)?,
                 tolerations: self.tolerations.iter().map(|key| exists(key)).collect(),
+                native_sidecar: self.native_sidecar,
                 priority_class: self.priority_class,
                 pull_secrets: self.pull_secrets,
                 cpu_request_percent: self.cpu_request_percent,

@@ -126,6 +126,48 @@ fn a_second_init_container_is_refused() {
 }
 
 #[test]
+fn a_native_sidecar_is_our_proxy_and_nothing_else() {
+    let Some(kubectl) = kubectl() else { return };
+    let with_sidecar = |change: &[(&str, Value)]| {
+        let mut pod = pod(&kubectl);
+        let mut sidecar = pod["spec"]["containers"].as_array_mut().unwrap().remove(0);
+        sidecar["restartPolicy"] = json!("Always");
+        for (path, value) in change {
+            set(&mut sidecar, path, value.clone());
+        }
+        pod["spec"]["initContainers"]
+            .as_array_mut()
+            .unwrap()
+            .push(sidecar);
+        pod
+    };
+    kubectl.would_take(&with_sidecar(&[])).unwrap();
+    let task = json!(format!("r/task@sha256:{}", "3".repeat(64)));
+    let capabilities = "/securityContext/capabilities/add";
+    for (change, words) in [
+        (("/image", task), "only our proxy may be a native sidecar"),
+        (
+            ("/name", json!("helper")),
+            "only our proxy may be a native sidecar",
+        ),
+        (("/restartPolicy", Value::Null), "one init container"),
+        (
+            ("/volumeMounts/0/name", json!("files")),
+            "only init may mount a Secret",
+        ),
+        ((capabilities, json!(["NET_ADMIN"])), "only init has NET_ADMIN"),
+    ] {
+        let path = change.0;
+        let refusal = kubectl.would_take(&with_sidecar(&[change])).expect_err(path);
+        assert!(refusal.contains(words), "{path}: {refusal}");
+    }
+    let mut first = with_sidecar(&[]);
+    first["spec"]["initContainers"].as_array_mut().unwrap().reverse();
+    let refusal = kubectl.would_take(&first).unwrap_err();
+    assert!(refusal.contains("one init container, the first"), "{refusal}");
+}
+
+#[test]
 fn a_service_is_a_container_under_the_runner_and_nothing_else() {
     let Some(kubectl) = kubectl() else { return };
     let with_service = |change: &[(&str, Value)]| {

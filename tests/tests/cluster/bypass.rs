@@ -17,8 +17,8 @@ use assay_core::phase::EgressPhase;
 use assay_engine::{Resources, kubernetes::Kubernetes};
 use assay_screener::trial::Trial;
 
-use self::scene::{Came, Network, Scene};
-use super::space::Space;
+use self::scene::{Came, Scene};
+use super::{pod_network::Network, space::Space};
 
 const IMAGE: &str = "python:3.12-slim";
 /// What policies that know no names have to let through.

@@ -89,7 +89,7 @@ impl Real for Containers {
 
 impl Real for Kubernetes {
     async fn other(bench: &Bench<Self>) -> Self {
-        cluster(&bench.place, Reach::Probe).await
+        cluster(&bench.place, Reach::Probe, false).await
     }
 }
 
@@ -172,7 +172,15 @@ async fn containers(variable: &str) -> Option<Bench<Containers>> {
 pub async fn kubernetes() -> Option<Bench<Kubernetes>> {
     let place = kubeconfig()?;
     Some(Bench {
-        engine: cluster(&place, Reach::Probe).await,
+        engine: cluster(&place, Reach::Probe, false).await,
+        place,
+    })
+}
+
+pub async fn kubernetes_with_a_native_sidecar() -> Option<Bench<Kubernetes>> {
+    let place = kubeconfig()?;
+    Some(Bench {
+        engine: cluster(&place, Reach::Probe, true).await,
         place,
     })
 }
@@ -181,7 +189,7 @@ pub async fn kubernetes() -> Option<Bench<Kubernetes>> {
 pub async fn kubernetes_by_port_forward() -> Option<Bench<Kubernetes>> {
     let place = kubeconfig()?;
     Some(Bench {
-        engine: cluster(&place, Reach::Forward).await,
+        engine: cluster(&place, Reach::Forward, false).await,
         place,
     })
 }
@@ -200,7 +208,7 @@ fn kubeconfig() -> Option<PathBuf> {
 }
 
 /// An engine of an installation of its own, in the namespace that the manifests make.
-async fn cluster(kubeconfig: &Path, reach: Reach) -> Kubernetes {
+async fn cluster(kubeconfig: &Path, reach: Reach, native_sidecar: bool) -> Kubernetes {
     let registry = std::env::var_os("ASSAY_TEST_REGISTRY").unwrap();
     let registry = registry.to_str().unwrap().to_owned();
     let host = registry.trim_start_matches("http://").to_owned();
@@ -228,6 +236,7 @@ async fn cluster(kubeconfig: &Path, reach: Reach) -> Kubernetes {
         builds: Some(builds::settings(&host)),
         pods: PodOptions {
             cpu_request_percent: 10,
+            native_sidecar,
             ..PodOptions::default()
         },
     };

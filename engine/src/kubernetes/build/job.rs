@@ -31,7 +31,8 @@ use super::{
         files::{self, AT_FILES, AT_PROXY},
         labels::Owner,
         pod::{
-            PROXY_STATE, amounts, container, init_container, mount, only, proxy_container, reference, strict,
+            PROXY_STATE, amounts, container, init_container, mount, only, proxy_container, reference,
+            sidecar, strict,
         },
         settings::{Builds, Tool},
     },
@@ -194,12 +195,11 @@ impl Order<'_> {
                 ]),
                 ..init_container(&self.init)
             });
-            all.push(Container {
-                restart_policy: Some("Always".to_owned()),
+            all.push(sidecar(Container {
                 // It holds no account that anybody fetches, and a Job is not complete before it has ended.
                 args: Some(vec!["--grace-sec".to_owned(), "0".to_owned()]),
                 ..proxy_container(&self.proxy)
-            });
+            }));
         }
         all.push(self.build()?);
         Ok(all)

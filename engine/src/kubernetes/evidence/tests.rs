@@ -28,6 +28,20 @@ fn a_kill_for_memory_is_told_from_other_ends() {
     assert_eq!(of("Error"), (137, false, None));
 }
 
+/// A native sidecar, which the kubelet starts again.
+#[test]
+fn a_proxy_that_was_started_again_has_ended() {
+    let mut again = ended("proxy", 137, "OOMKilled");
+    again["lastState"] = again["state"].take();
+    again["state"] = json!({ "running": {} });
+    let proxy = evidence_of(&json!({ "initContainerStatuses": [again] }))
+        .proxy
+        .unwrap();
+    assert_eq!((proxy.code, proxy.oom), (137, true));
+    again["name"] = json!("main");
+    assert_eq!(evidence_of(&json!({ "containerStatuses": [again] })).main, None);
+}
+
 /// The first status of a pod that a kubelet evicts shows only that something ended.
 #[test]
 fn a_pod_that_still_runs_without_one_of_its_containers_has_more_to_tell() {

@@ -101,6 +101,7 @@ fn options_of_a_cluster_reach_the_pod() {
             operator: Some("Exists".to_owned()),
             ..Default::default()
         }],
+        native_sidecar: true,
         priority_class: Some("low".to_owned()),
         pull_secrets: vec!["registry".to_owned()],
         cpu_request_percent: 50,
@@ -117,6 +118,13 @@ fn options_of_a_cluster_reach_the_pod() {
     assert_eq!(spec.priority_class_name.as_deref(), Some("low"));
     assert_eq!(spec.image_pull_secrets.unwrap()[0].name, "registry");
     assert_eq!(spec.active_deadline_seconds, Some(60));
+    let starters: Vec<_> = spec.init_containers.iter().flatten().collect();
+    let restarts: Vec<_> = starters
+        .iter()
+        .map(|one| (one.name.as_str(), one.restart_policy.as_deref()))
+        .collect();
+    assert_eq!(restarts, [(INIT, None), (PROXY, Some("Always"))]);
+    assert!(spec.containers.iter().all(|one| one.name != PROXY));
     let main = spec.containers.into_iter().find(|one| one.name == MAIN).unwrap();
     let resources = main.resources.unwrap();
     let (requests, limits) = (resources.requests.unwrap(), resources.limits.unwrap());
