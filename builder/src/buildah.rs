@@ -12,11 +12,12 @@ use assay_core::{
     control::build::{RunPlan, path},
     dockerfile::without_heredocs,
 };
-use assay_registry::Reference;
+use assay_registry::{Layout, Reference};
 
 use crate::{
     failure::{Failure, Fault, Purpose},
     fetch,
+    layers::Known,
     steps::{Stop, read, run},
 };
 
@@ -42,8 +43,17 @@ pub(crate) fn make(plan: &RunPlan) -> Result<(), Stop> {
     let context = Path::new(path::CONTEXT).join(&plan.folder);
     let file = dockerfile(&context.join(&plan.dockerfile), Path::new(path::STORAGE))?;
     run(Purpose::Build, build(plan, &context, &file))?;
+    export()
+}
+
+/// Only what the build added is packed.
+fn export() -> Result<(), Stop> {
+    let bases = Layout::open(path::BASES);
+    let known = Known::of(&bases)?;
+    let result = known.lay(path::LAYOUT)?;
     let layout = format!("oci:{}:{RESULT}", path::LAYOUT);
-    run(Purpose::Export, buildah(&["push", "--quiet", RESULT, &layout]))
+    run(Purpose::Export, buildah(&["push", "--quiet", RESULT, &layout]))?;
+    Ok(known.settle(&bases, &result)?)
 }
 
 /// Folders that it wants to find, and what it reads in place of its host's settings.

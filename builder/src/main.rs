@@ -8,6 +8,7 @@ mod cgroup;
 mod failure;
 mod fetch;
 mod kaniko;
+mod layers;
 mod loopback;
 mod proxy;
 mod push;
