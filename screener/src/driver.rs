@@ -359,12 +359,15 @@ impl<E: Engine> Driver<E> {
     /// it, and of the reason later still, so one that does not explain the silence is asked about again for a while.
     async fn settled_state(&self, live: &Live) -> Result<assay_engine::Evidence, assay_engine::Error> {
         let began = tokio::time::Instant::now();
+        let mut pause = BETWEEN_LOOKS;
         loop {
             let state = self.site.engine.evidence(&live.name()).await?;
             if state.explains() || began.elapsed() > TELL_OF_DEATH {
                 return Ok(state);
             }
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            tokio::time::sleep(pause).await;
+            // Most know it at once; the others take seconds, and a cluster is not to be asked ten times in each.
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -400,4 +403,6 @@ const CANCEL_PATIENCE: Duration = Duration::from_secs(2);
 const STATE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an engine may take to hear of a death: a kubelet tells of an eviction once every container has ended.
 const TELL_OF_DEATH: Duration = Duration::from_secs(6);
+/// The first pause between two looks; each is twice as long as the one before it.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
