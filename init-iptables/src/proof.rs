@@ -211,10 +211,11 @@ fn captured(
             return Err(missed());
         }
         match listener.accept() {
-            Ok((_, from)) if Some(from) == exempt => return Err(Error::ExemptCaptured(target)),
             // Known by the token and not by its port: the kernel gives a redirected connection another one where an
-            // earlier connection from the same port, of a proof just before, was led here.
+            // earlier connection from the same port, of a proof just before, was led here. And it may give this one the
+            // port of the exempt connection, which goes to another port of the target: so the token is asked for first.
             Ok((stream, _)) if hands_over(&client, &stream, token)? => break stream,
+            Ok((_, from)) if Some(from) == exempt => return Err(Error::ExemptCaptured(target)),
             // Somebody else's connection.
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
