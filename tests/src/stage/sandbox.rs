@@ -175,7 +175,7 @@ impl Stage {
         };
         fs::write(
             self.path("resolv.conf"),
-            format!("nameserver {server}\noptions timeout:2 attempts:1\n"),
+            format!("nameserver {server}\noptions timeout:10 attempts:1\n"),
         )?;
         fs::create_dir_all(self.path("proxy/state"))?;
         Ok(())

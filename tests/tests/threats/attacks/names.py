@@ -3,7 +3,7 @@ import os
 import socket
 import struct
 
-from say import connect, look_up, stopped, through
+from say import PATIENCE, connect, look_up, stopped, through
 
 TYPES = {"A": 1, "NS": 2, "CNAME": 5, "MX": 15, "TXT": 16, "AAAA": 28, "SRV": 33, "NAPTR": 35, "SVCB": 64, "HTTPS": 65, "ANY": 255}
 
@@ -22,7 +22,7 @@ def told(name, answer):
 def ask(server, kind, *names):
     """Over UDP, one question per name."""
     with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.settimeout(3)
+        s.settimeout(PATIENCE)
         s.connect((server, 53))
         for name in names:
             try:
@@ -62,7 +62,7 @@ def labels(server, suffix, count):
     """Many names under a suffix: what a tunnel does."""
     answered = 0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.settimeout(3)
+        s.settimeout(PATIENCE)
         s.connect((server, 53))
         for number in range(int(count)):
             s.send(question(f"secret-{number:06}.{suffix}"))
@@ -73,7 +73,7 @@ def labels(server, suffix, count):
 def broken(server):
     """What is no question; then a good one, which must still be answered."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.settimeout(3)
+        s.settimeout(PATIENCE)
         s.connect((server, 53))
         good = question("allowed.example")
         pointer_loop = good[:12] + b"\xc0\x0c\0\1\0\1"

@@ -6,7 +6,7 @@ import struct
 import subprocess
 import time
 
-from say import PATIENCE, attempt, connect, stopped, through
+from say import SILENCE, attempt, connect, stopped, through
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -15,8 +15,10 @@ def tcp(address, *ports):
     """Connects and says something on each port."""
     for port in ports:
         try:
-            with connect(address, port, 1) as stream:
+            with connect(address, port) as stream:
                 stream.sendall(b"GET /tcp HTTP/1.1\r\nhost: evil.example\r\n\r\n")
+                # Whoever takes this for the begin of something else need not wait for the rest.
+                stream.shutdown(socket.SHUT_WR)
                 answer = stream.recv(100)
             through(f"{port} {answer[:20]!r}") if b"welcome" in answer or b"200" in answer else stopped(f"{port} {answer!r}")
         except OSError as error:
@@ -79,7 +81,7 @@ def frame(address, text):
 def fast_open(address, text):
     """Data in the first packet."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as s:
-        s.settimeout(PATIENCE)
+        s.settimeout(SILENCE)
         attempt("fast open", s.sendto, text.encode(), 0x20000000, (address, 8443))
 
 
@@ -88,7 +90,7 @@ def options(address):
 
     def dial():
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as s:
-            s.settimeout(PATIENCE)
+            s.settimeout(SILENCE)
             s.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes([7, 7, 4, 0, 0, 0, 0, 0]))
             s.connect((address, 8443))
 
@@ -157,6 +159,8 @@ def hold(address, port):
                     return stopped(f"closed after {turn}")
                 if turn == 0:
                     through("held")
+                    # What is cut without a word is silent from now on.
+                    stream.settimeout(SILENCE)
                 turn += 1
                 time.sleep(0.01)
     except OSError as error:

@@ -3,7 +3,10 @@ import socket
 import subprocess
 import sys
 
-PATIENCE = 3
+# The longest that a busy machine may take for something that comes.
+PATIENCE = 20
+# How long something is waited for that need not come.
+SILENCE = 3
 
 
 def tell(how, what):

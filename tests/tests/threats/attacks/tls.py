@@ -3,7 +3,7 @@ import socket
 import ssl
 import threading
 
-from say import connect, look_up, stopped, through
+from say import SILENCE, connect, look_up, stopped, through
 
 
 def context(verify=False):
@@ -155,7 +155,8 @@ def back_to_itself(name, port):
         waiting = threading.Thread(target=wait)
         waiting.start()
         try:
-            stream = connect(look_up(name), port)
+            # Who came back to itself gets no answer.
+            stream = connect(look_up(name), port, SILENCE)
             if int(port) == 443:
                 context().wrap_socket(stream, server_hostname=name)
             else:
