@@ -88,7 +88,7 @@ except TimeoutError: print('nobody')";
         let impostor = scope.spawn(|| stage.attack(Some("1000"), &[PYTHON, "-c", script]).unwrap());
         while !impostor.is_finished() {
             assert!(
-                stage.proxy_answer().is_err(),
+                stage.proxy_answer_at_once().is_err(),
                 "somebody else answered on the proxy's port"
             );
         }

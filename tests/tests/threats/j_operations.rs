@@ -39,7 +39,7 @@ fn j1_twenty_thousand_connections_take_neither_memory_nor_the_place_of_others() 
         let flood = scope.spawn(|| attack(&stage, "flood.at_once", &floods));
         let mut answers = 0;
         while !flood.is_finished() {
-            answers += usize::from(stage.proxy_answer().is_ok_and(|health| health.serving));
+            answers += usize::from(stage.proxy_answer_at_once().is_ok_and(|health| health.serving));
         }
         (flood.join().unwrap(), answers)
     });
