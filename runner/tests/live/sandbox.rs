@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU8, Ordering},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -74,12 +74,13 @@ pub(crate) fn id() -> SandboxId {
     SandboxId(Uuid::from_u128(9))
 }
 
-/// One of this process's own loopback addresses: a port that was merely free a moment ago may be taken by a connection.
+/// A port at this process's own loopback address, below those that connections take: one that was merely free a moment
+/// ago may be taken by a connection.
 pub(crate) fn own_address() -> SocketAddr {
-    static USED: AtomicU8 = AtomicU8::new(0);
-    let [high, low, ..] = std::process::id().to_le_bytes();
-    let number = USED.fetch_add(1, Ordering::Relaxed) + 1;
-    SocketAddr::from(([127, 64 | (low & 63), high, number], 15020))
+    static USED: AtomicU16 = AtomicU16::new(0);
+    let [low, middle, high, _] = std::process::id().to_le_bytes();
+    let port = 15_020 + USED.fetch_add(1, Ordering::Relaxed);
+    SocketAddr::from(([127, 64 | high, middle, low], port))
 }
 
 pub(crate) fn client_of(address: SocketAddr, fence: Fence, seed: &[u8; 32]) -> RunnerClient {
@@ -193,9 +194,9 @@ impl Done {
 pub(crate) async fn finish(mut events: Events) -> Done {
     let (mut stdout, mut stderr, mut gaps) = (Vec::new(), Vec::new(), 0);
     loop {
-        let event = tokio::time::timeout(Duration::from_mins(1), events.next())
+        let event = tokio::time::timeout(Duration::from_mins(5), events.next())
             .await
-            .expect("an event within a minute")
+            .expect("an event within minutes")
             .unwrap();
         match event.expect("an end event") {
             Event::Started { .. } => {}
