@@ -32,16 +32,16 @@ async fn python(sandbox: &Sandbox, script: &str) -> String {
 
 /// Tries to be the proxy's user.
 const BECOME_THE_PROXY: &str = "
-import os, errno
+import os, errno, tempfile
 def attempt(f, *a):
     try: f(*a); print('done')
     except OSError as e: print(errno.errorcode[e.errno])
 attempt(os.setuid, 1337)
 attempt(os.setresuid, 1337, 1337, 1337)
 attempt(os.setgid, 1337)
-open('/tmp/assay-1337', 'w').close()
-attempt(os.chown, '/tmp/assay-1337', 1337, -1)
-os.remove('/tmp/assay-1337')";
+_, own = tempfile.mkstemp()
+attempt(os.chown, own, 1337, -1)
+os.remove(own)";
 
 #[tokio::test]
 async fn nobody_can_become_the_proxys_user() {
