@@ -1,6 +1,13 @@
 //! A model service that is hostile, byte by byte: more answers than requests, very long ones, long silences.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use assay_core::{control::proxy::ProxyAssignment, money::PicoUsd, phase::EgressPhase};
 use rcgen::{CertificateParams, KeyPair};
@@ -18,7 +25,7 @@ use crate::{
     chat,
     model::Script,
     naive::NaiveBook,
-    world::{Answer, MODEL_HOST, World, dial, tls},
+    world::{Answer, MODEL_HOST, World, dial, eventually, tls},
 };
 
 /// What is said after a request: each piece after a pause.
@@ -27,6 +34,8 @@ type Says = fn(usize) -> Vec<(Duration, Vec<u8>)>;
 struct Hostile {
     address: SocketAddr,
     root_pem: String,
+    /// Requests that it has not said everything to.
+    talking: Arc<AtomicUsize>,
 }
 
 impl Hostile {
@@ -45,12 +54,16 @@ impl Hostile {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let talking = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&talking);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
+                // What is said leaves at once.
+                stream.set_nodelay(true).unwrap();
+                let (acceptor, talking) = (acceptor.clone(), Arc::clone(&counted));
                 tokio::spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        drop(converse(stream, says).await);
+                        drop(converse(stream, says, &talking).await);
                     }
                 });
             }
@@ -58,7 +71,13 @@ impl Hostile {
         Self {
             address,
             root_pem: certificate.pem(),
+            talking,
         }
+    }
+
+    /// Has it said everything?
+    fn is_silent(&self) -> bool {
+        self.talking.load(Ordering::SeqCst) == 0
     }
 
     /// A call to it with nobody in between.
@@ -73,14 +92,29 @@ impl Hostile {
     }
 }
 
-async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, says: Says) -> std::io::Result<()> {
+async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    says: Says,
+    talking: &AtomicUsize,
+) -> std::io::Result<()> {
     for request in 0.. {
         read_request(&mut stream).await?;
-        for (pause, piece) in says(request) {
-            sleep(pause).await;
-            stream.write_all(&piece).await?;
-            stream.flush().await?;
-        }
+        talking.fetch_add(1, Ordering::SeqCst);
+        let said = say(&mut stream, says(request)).await;
+        talking.fetch_sub(1, Ordering::SeqCst);
+        said?;
+    }
+    Ok(())
+}
+
+async fn say(
+    stream: &mut (impl AsyncWrite + Unpin),
+    pieces: Vec<(Duration, Vec<u8>)>,
+) -> std::io::Result<()> {
+    for (pause, piece) in pieces {
+        sleep(pause).await;
+        stream.write_all(&piece).await?;
+        stream.flush().await?;
     }
     Ok(())
 }
@@ -147,6 +181,8 @@ async fn d16_an_answer_that_nobody_asked_for_is_given_to_nobody() {
             let is_whole = answer.status == 200 && answer.text().contains("asked for");
             assert!(is_whole || answer.status == 502, "{}", answer.text());
             assert!(!answer.text().contains("poisoned"), "{}", answer.text());
+            // What comes after the next request has gone out is its answer, whoever reads it.
+            eventually(async || hostile.is_silent()).await;
         }
         let ledger = world.settled_ledger().await;
         assert_eq!(ledger.requests, 20);
