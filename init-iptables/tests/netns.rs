@@ -63,6 +63,21 @@ fn rules_loaded_twice_are_the_same() {
 }
 
 #[test]
+fn a_connection_from_the_port_of_the_exempt_one_is_told_from_it() {
+    in_namespace(|| {
+        // Two ports for all that dial, the even one first: the proxy's user has it towards port 443 while others get it
+        // towards the rest.
+        let few = shell("echo 40000 40001 > /proc/sys/net/ipv4/ip_local_port_range");
+        assert!(few.status.success(), "{few:?}");
+        let report = report(&init("nft"));
+        assert_eq!(
+            (report.ipv4, report.ipv6),
+            (FamilyState::Proven, FamilyState::Proven)
+        );
+    });
+}
+
+#[test]
 fn the_program_nft_makes_the_same_rules_of_the_plan() {
     in_namespace(|| {
         if !installed("nft") {
