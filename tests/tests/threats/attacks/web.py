@@ -48,11 +48,12 @@ def raw(where, text):
         stream = connect(look_up("allowed.example"), 80) if where == "80" else opened(MODELS)
         with stream:
             stream.sendall(data)
-            stream.settimeout(2)
             said = b""
             try:
                 while more := stream.recv(65536):
                     said += more
+                    # Somebody answers; whether he goes on nobody knows.
+                    stream.settimeout(2)
             except (TimeoutError, ssl.SSLError):
                 pass
         lines = re.findall(r"HTTP/1\.[01] \d{3}", said.decode(errors="replace"))
