@@ -12,38 +12,63 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// What one look found.
+/// What one look at the connections found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
-    /// The rules hold, or there is no way out at all.
+    /// They are turned to the proxy, or there is no way out at all.
     Closed,
-    /// A connection did not reach the proxy. A machine that is short of time shows the same.
+    /// One did not reach the proxy. A machine that is short of time shows the same.
     NotCaptured,
-    /// A connection was refused. The kernel takes one for the proxy, however busy that is: the redirection is gone and
-    /// the filter holds, or nobody listens where it leads.
+    /// One was refused. The kernel takes one for the proxy, however busy that is: the redirection is gone and the
+    /// filter holds, or nobody listens where it leads.
     Refused,
-    /// UDP was let out: the rules are gone for certain.
-    Open,
 }
 
 /// Do the rules hold? `boot` is the proxy's.
 pub(crate) async fn holds(boot: &str) -> bool {
-    look(boot).await == Found::Closed
+    !lets_out().await && look(boot).await == Found::Closed
 }
 
 /// Returns, with the reason, when the rules do not hold any more. `boot` is the proxy's.
+///
+/// Both are watched side by side: a connection that is under way just when the rules go is waited for in vain, and
+/// nothing else is to wait meanwhile.
 pub(crate) async fn lost(boot: &str) -> &'static str {
+    tokio::select! {
+        // cancel-safe: each only looks.
+        () = let_out() => "the packet rules are gone: UDP is let out",
+        () = led_astray(boot) => "the packet rules are gone: connections do not reach the proxy",
+    }
+}
+
+/// Returns when UDP was let out: the rules are gone for certain.
+async fn let_out() {
+    while !lets_out().await {
+        sleep(PAUSE).await;
+    }
+}
+
+async fn lets_out() -> bool {
+    for probe in REDIRECT_PROBES {
+        if sends_datagram(probe).await {
+            return true;
+        }
+    }
+    false
+}
+
+/// Returns when connections were missed or refused too often to be chance.
+async fn led_astray(boot: &str) {
     let (mut missed, mut refused) = (0, 0);
     loop {
         let found = look(boot).await;
         match found {
             Found::Closed => (missed, refused) = (0, 0),
-            Found::Open => return "the packet rules are gone: UDP is let out",
             Found::NotCaptured => missed += 1,
             Found::Refused => refused += 1,
         }
         if missed == MOST_MISSED || refused == MOST_REFUSED {
-            return "the packet rules are gone: connections do not reach the proxy";
+            return;
         }
         sleep(if found == Found::Refused { AGAIN } else { PAUSE }).await;
     }
@@ -52,9 +77,6 @@ pub(crate) async fn lost(boot: &str) -> &'static str {
 async fn look(boot: &str) -> Found {
     let mut found = Found::Closed;
     for probe in REDIRECT_PROBES {
-        if sends_datagram(probe).await {
-            return Found::Open;
-        }
         match timeout(ANSWER, reaches_proxy(probe, boot)).await {
             Ok(Ok(true)) => {}
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => found = Found::Refused,
