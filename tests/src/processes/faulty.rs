@@ -2,6 +2,7 @@
 //! watches that break. `kubectl proxy` carries the rest on with the rights of its kubeconfig.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     path::{Path, PathBuf},
     process::Stdio,
@@ -29,7 +30,8 @@ use crate::kubectl::Kubectl;
 /// What it does to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// An answer of this status; 429 asks to come again after a second.
+    /// An answer of this status; 429 asks to come again after a second. It passes: who asks the same again is answered at the
+    /// third time at the latest, however the questions of others fall in between.
     Status(u16),
     /// No answer, ever.
     Silence,
@@ -54,6 +56,8 @@ struct State {
     fault: Option<(Fault, u32)>,
     requests: u32,
     met: u32,
+    /// How often in a row each question was refused.
+    refused: HashMap<String, u32>,
 }
 
 type Body = UnsyncBoxBody<Bytes, anyhow::Error>;
@@ -106,6 +110,7 @@ impl Faulty {
     pub fn set(&self, fault: Option<(Fault, u32)>) -> u32 {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.fault = fault;
+        state.refused.clear();
         std::mem::take(&mut state.met)
     }
 }
@@ -137,7 +142,8 @@ async fn answer(
         .uri()
         .query()
         .is_some_and(|query| query.contains("watch=true"));
-    match meets(state, is_watch) {
+    let question = format!("{} {}", request.method(), request.uri());
+    match meets(state, &question, is_watch) {
         Some(Fault::Status(code)) => status(code),
         Some(Fault::Silence) => std::future::pending().await,
         Some(Fault::CutWatch(after)) => match forward(client, target, request).await {
@@ -151,18 +157,26 @@ async fn answer(
     }
 }
 
-fn meets(state: &Mutex<State>, is_watch: bool) -> Option<Fault> {
+fn meets(state: &Mutex<State>, question: &str, is_watch: bool) -> Option<Fault> {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     let (fault, every) = state.fault?;
     if matches!(fault, Fault::CutWatch(_)) && !is_watch {
         return None;
     }
     state.requests += 1;
-    if !state.requests.is_multiple_of(every) {
-        return None;
-    }
-    state.met += 1;
-    Some(fault)
+    let is_turn = state.requests.is_multiple_of(every);
+    let meets = if matches!(fault, Fault::Status(_)) {
+        let before = state.refused.remove(question).unwrap_or(0);
+        let meets = is_turn && before < MOST_IN_A_ROW;
+        if meets {
+            state.refused.insert(question.to_owned(), before + 1);
+        }
+        meets
+    } else {
+        is_turn
+    };
+    state.met += u32::from(meets);
+    meets.then_some(fault)
 }
 
 async fn forward(
@@ -230,4 +244,46 @@ fn config(url: &str) -> String {
         "contexts": [{"name": "faulty", "context": {"cluster": "faulty", "user": "nobody"}}],
     })
     .to_string()
+}
+
+/// Fewer than anybody asks.
+const MOST_IN_A_ROW: u32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_refused_in_its_turn_and_never_for_the_third_time_in_a_row() {
+        let state = Mutex::new(State {
+            fault: Some((Fault::Status(500), 3)),
+            ..State::default()
+        });
+        let meets = |question| meets(&state, question, false).is_some();
+        // Others come twice in between, so that every turn is the same one's.
+        let mut refused = Vec::new();
+        for _ in 0..7 {
+            assert!(!meets("GET /other") && !meets("GET /another"));
+            refused.push(meets("POST /pods"));
+        }
+        assert_eq!(refused, [true, true, false, true, true, false, true]);
+        assert_eq!(state.into_inner().unwrap().met, 5);
+    }
+
+    #[test]
+    fn silence_and_broken_watches_come_as_often_as_was_said() {
+        for (fault, is_watch) in [(Fault::Silence, false), (Fault::CutWatch(Duration::ZERO), true)] {
+            let state = Mutex::new(State {
+                fault: Some((fault, 1)),
+                ..State::default()
+            });
+            let all = (0..5).all(|_| meets(&state, "GET /pods", is_watch) == Some(fault));
+            assert!(all, "{fault:?}");
+        }
+        let state = Mutex::new(State {
+            fault: Some((Fault::CutWatch(Duration::ZERO), 1)),
+            ..State::default()
+        });
+        assert_eq!(meets(&state, "GET /pods", false), None, "no watch");
+    }
 }
