@@ -10,10 +10,11 @@ mod runs;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use assay_api::{Config, Database, ObjectSettings, Server};
 use assay_cli::{
     api::Api,
@@ -108,8 +109,7 @@ impl Installation {
         let docker = Docker::new(&setup.socket);
         let (model, upstreams) = model(&docker, folder.path()).await?;
         let postgres = Postgres::start(&postgres::programs(None)?, &folder.path().join("postgres")).await?;
-        let objects = Objects::start(&folder.path().join("objects"), BUCKET).await?;
-        let door = objects.door();
+        let (objects, door) = objects(&folder.path().join("objects")).await?;
         let (admin, worker) = keys(&postgres.url()).await?;
         let stop = CancellationToken::new();
         let mut replicas = Vec::new();
@@ -208,6 +208,29 @@ async fn model(docker: &Docker, folder: &Path) -> anyhow::Result<(Model, PathBuf
     Ok((model, path))
 }
 
+/// The object store, on a port that is given to nobody by chance: one that is started again must come back to its own, and one
+/// that was merely free is somebody else's by then.
+async fn objects(folder: &Path) -> anyhow::Result<(Objects, Door)> {
+    let mut door = Door::new()?;
+    let mut last = None;
+    for _ in 0..OBJECT_PORTS {
+        door.address.set_port(own_port());
+        match Objects::start_at(folder, BUCKET, door.clone()).await {
+            Ok(objects) => return Ok((objects, door)),
+            Err(error) => last = Some(error),
+        }
+    }
+    bail!("no port is left for an object store: {last:?}")
+}
+
+/// Below those that connections and servers without a wish are given. Of this process alone, and each of them once.
+fn own_port() -> u16 {
+    static USED: AtomicU16 = AtomicU16::new(0);
+    let [low, ..] = std::process::id().to_le_bytes();
+    let number = USED.fetch_add(1, Ordering::Relaxed) % OBJECT_PORTS;
+    FIRST_OBJECT_PORT + u16::from(low % PROCESSES) * OBJECT_PORTS + number
+}
+
 /// An admin's key and a worker's.
 async fn keys(url: &str) -> anyhow::Result<(String, String)> {
     let pool = assay_api::connect(url, 1).await?;
@@ -275,3 +298,8 @@ fn screener(
 }
 
 const BUCKET: &str = "assay";
+const FIRST_OBJECT_PORT: u16 = 20_000;
+/// For each process.
+const OBJECT_PORTS: u16 = 100;
+/// So many differ, then their ports come again.
+const PROCESSES: u8 = 100;
