@@ -102,7 +102,10 @@ impl Daemon {
         let ids = self.docker(["ps", "-q", "--filter", &filter]).await?;
         for id in ids.lines() {
             let pid = self.docker(["inspect", "-f", "{{.State.Pid}}", id]).await?;
-            child::kill(pid.trim())?;
+            // One that has ended meanwhile has no process: its number 0 would mean our own group of them.
+            if pid.trim() != "0" {
+                child::kill(pid.trim())?;
+            }
         }
         Ok(())
     }
