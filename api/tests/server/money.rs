@@ -125,6 +125,7 @@ async fn an_attempt_that_nobody_holds_costs_its_grant_or_what_its_log_shows_beyo
         })
         .await;
         assert_eq!(stage.evaluation(&evaluation).await.cost.pico(), cost);
+        stage.stretch_back_off().await;
         let again = stage.claim(worker, 1).await;
         assert!(again.is_empty(), "it waits for its back-off");
         stage.forget_back_off().await;

@@ -42,6 +42,7 @@ async fn a_retry_waits_and_then_counts() {
     let run = stage.runs(&evaluation).await.pop().unwrap();
     assert_eq!((run.state, run.attempts), (RunState::Queued, 1));
     assert!(run.not_before > run.created_at);
+    stage.stretch_back_off().await;
     assert!(
         stage.claim(worker, 1).await.is_empty(),
         "claimed during the back-off"

@@ -132,6 +132,18 @@ impl Stage {
             .unwrap();
     }
 
+    /// Makes every back-off an hour longer: the second that it takes at least may pass unseen on a busy machine. A run that
+    /// may be tried again earlier than a second after its attempt has no back-off, and gets none here.
+    pub async fn stretch_back_off(&self) {
+        sqlx::query(
+            "UPDATE run_queue q SET not_before = q.not_before + interval '1 hour'
+             WHERE q.not_before >= (SELECT max(a.finished_at) + interval '1 s' FROM attempts a WHERE a.run = q.run)",
+        )
+        .execute(&self.pool)
+        .await
+        .unwrap();
+    }
+
     /// Lets every lease run out so many lease times ago.
     pub async fn expire_leases(&self, milliseconds: i64) {
         sqlx::query("UPDATE run_queue SET lease_until = now() - $1 * interval '1 ms' WHERE state = 'leased'")
