@@ -103,7 +103,7 @@ async fn an_agent_past_its_deadline_is_still_verified() {
     let manifest = "name = 'x'\ncontract = 'command'\nrun = ['sh', '-c', 'echo 42 > answer.txt; sleep 1000']";
     let mut assignment = world.assignment(
         Contract::Command,
-        &task("schema_version = '1.4'\n[agent]\ntimeout_sec = 5"),
+        &task("schema_version = '1.4'\n[agent]\ntimeout_sec = 15"),
     );
     assignment.agent = Some(
         world
@@ -166,7 +166,10 @@ async fn a_cancelled_attempt_leaves_no_sandbox() {
     let report = world.platform.report().await;
     assert_eq!((report.cause, report.score), (Cause::Cancelled, None));
     assert!(world.sandboxes().await.is_empty(), "a sandbox is left behind");
-    assert!(began.elapsed().as_secs() < 60, "the agent would sleep for longer");
+    assert!(
+        began.elapsed().as_secs() < 600,
+        "the agent would sleep for longer"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,6 +85,7 @@ pub fn patch_agent(program: &str) -> Files {
         .with("agent.py", program)
 }
 
-const TASK: &str = "schema_version = \"1.4\"\n[agent]\ntimeout_sec = 60\n[verifier]\ntimeout_sec = 60\n";
+/// No test is about these deadlines: they guard against hanging alone.
+const TASK: &str = "schema_version = \"1.4\"\n[agent]\ntimeout_sec = 300\n[verifier]\ntimeout_sec = 300\n";
 const TEST: &str = "#!/bin/sh\nif [ \"$(cat answer.txt 2>/dev/null)\" = 42 ]; then echo 1; else echo 0; fi > \
                     /logs/verifier/reward.txt\n";

@@ -97,11 +97,11 @@ pub async fn replaces_the_shell(home: &Installation) {
     expect(&ended, Cause::AgentBrokeSandbox, Some(0.0), &words);
 }
 
-/// Solves the task first, then does this.
+/// Solves the task first, then does this. The deadline guards against hanging alone.
 async fn run(home: &Installation, environment: &str, then: &str) -> Ended {
     let files = task().with(
         "task.toml",
-        format!("schema_version = \"1.4\"\n[agent]\ntimeout_sec = 120\n{environment}"),
+        format!("schema_version = \"1.4\"\n[agent]\ntimeout_sec = 600\n{environment}"),
     );
     home.run(&files, Some(&solves_and(then))).await.unwrap()
 }
@@ -110,7 +110,7 @@ async fn run(home: &Installation, environment: &str, then: &str) -> Ended {
 async fn late(home: &Installation, then: &str) -> Ended {
     let files = task().with(
         "task.toml",
-        "schema_version = \"1.4\"\n[agent]\ntimeout_sec = 5\n",
+        "schema_version = \"1.4\"\n[agent]\ntimeout_sec = 15\n",
     );
     home.run(&files, Some(&solves_and(then))).await.unwrap()
 }

@@ -86,7 +86,7 @@ pub async fn fills_the_disk(home: &Installation) {
     let files = task()
         .with(
             "task.toml",
-            "schema_version = \"1.4\"\n[environment]\nstorage_mb = 256\nbuild_timeout_sec = 120\n",
+            "schema_version = \"1.4\"\n[environment]\nstorage_mb = 256\nbuild_timeout_sec = 600\n",
         )
         .with(
             "environment/Dockerfile",

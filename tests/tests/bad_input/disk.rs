@@ -28,13 +28,16 @@ pub async fn is_filled_at_full_speed(home: &Installation) {
     let own = Installation::start(setup).await.unwrap();
 
     let fill = shell_agent("echo 42 > answer.txt\ncat /dev/zero > /big\nsleep 1000\n");
-    let ended = own.run(&limited(256), Some(&fill)).await.unwrap();
+    let ended = own.run(&limited(256, PATIENT_SEC), Some(&fill)).await.unwrap();
     expect(&ended, Cause::AgentOutOfDisk, Some(1.0), &["of 256 MiB"]);
     oracle_scores_one(&own).await;
 
     let dockerfile = "FROM debian:bookworm-slim\nRUN cat /dev/zero > /big; sleep 1000\n";
     let ended = own
-        .run(&limited(256).with("environment/Dockerfile", dockerfile), None)
+        .run(
+            &limited(256, PATIENT_SEC).with("environment/Dockerfile", dockerfile),
+            None,
+        )
         .await
         .unwrap();
     expect(
@@ -46,7 +49,7 @@ pub async fn is_filled_at_full_speed(home: &Installation) {
     oracle_scores_one(&own).await;
 
     // Allowed more than there is: nobody's score depends on what comes of it, but everybody goes on.
-    let ended = own.run(&limited(100_000), Some(&fill)).await.unwrap();
+    let ended = own.run(&limited(100_000, 20), Some(&fill)).await.unwrap();
     assert!(ended.run.cause.is_some(), "{ended:?}");
     // The engine gives the space back in its own time: until then a sandbox may fail, and its run is tried again.
     let ended = own.run(&task(), None).await.unwrap();
@@ -55,12 +58,16 @@ pub async fn is_filled_at_full_speed(home: &Installation) {
     own.stop().await.unwrap();
 }
 
-fn limited(storage_mb: u32) -> assay_tests::installation::Files {
+fn limited(storage_mb: u32, agent_sec: u32) -> assay_tests::installation::Files {
     let text = format!(
-        "schema_version = \"1.4\"\n[agent]\ntimeout_sec = 20\n[environment]\nstorage_mb = {storage_mb}\nbuild_timeout_sec = 60\n"
+        "schema_version = \"1.4\"\n[agent]\ntimeout_sec = {agent_sec}\n[environment]\nstorage_mb = {storage_mb}\n\
+         build_timeout_sec = {PATIENT_SEC}\n"
     );
     task().with("task.toml", text)
 }
+
+/// Who is to be stopped by the disk is not stopped by a deadline, however slow the disk.
+const PATIENT_SEC: u32 = 300;
 
 /// A private dockerd whose data lies on a file system in a file.
 struct SmallEngine {
