@@ -99,9 +99,10 @@ fi
 if ! engine_answers; then
   if [ "$(id -u)" = 0 ] && command -v dockerd >/dev/null; then
     say "no engine answers; starting a private dockerd"
-    # A bridge of its own: two daemons on one would take each other's addresses.
-    ip link add assay-demo0 type bridge && bridge=assay-demo0
-    ip addr add 172.30.255.1/24 dev assay-demo0
+    # A bridge of its own: two daemons on one would take each other's addresses. One that was killed may have left it.
+    ip link show assay-demo0 >/dev/null 2>&1 || ip link add assay-demo0 type bridge
+    bridge=assay-demo0
+    ip addr replace 172.30.255.1/24 dev assay-demo0
     dockerd --bridge assay-demo0 --host "unix://$cache/demo-docker.sock" --data-root "$cache/demo-docker" --exec-root "$work/docker-exec" \
       --pidfile "$work/docker.pid" >"$work/dockerd.log" 2>&1 &
     started+=($!)

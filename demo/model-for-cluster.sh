@@ -10,7 +10,7 @@ serve_model() { # program, folder of this script, address of this machine as pod
   shift 3
   "$program" "$@" --script "$folder/script.toml" --upstreams "${work:?}/upstreams.toml" >"$work/model.log" 2>&1 &
   model=$!
-  for _ in $(seq 300); do { [ -s "$work/model.log" ] || ! kill -0 "$model" 2>/dev/null; } && break; sleep 0.1; done
+  for _ in $(seq 1200); do { [ -s "$work/model.log" ] || ! kill -0 "$model" 2>/dev/null; } && break; sleep 0.1; done
   grep -q '^scripted model at ' "$work/model.log" || { cat "$work/model.log" >&2; fail "the scripted model does not start"; }
   let_to "$address" "$(sed -n 's/^scripted model at .*:\([0-9]*\) as .*/\1/p' "$work/model.log")"
 }
