@@ -127,14 +127,19 @@ pub async fn enforced(trial: &Trial<'_, Kubernetes>, phase: EgressPhase) -> Resu
         return Ok(None);
     };
     let begun = Instant::now();
+    let mut looks = 0;
     loop {
         let [open, closed] = trial.reaches([beacon.open, beacon.closed], ONE_DIAL).await?;
-        let seen = match (open, closed) {
-            (true, false) => return Ok(Some(Enforced::Yes(begun.elapsed()))),
-            (_, true) => Enforced::No(beacon),
-            (false, false) => Enforced::Unknown(beacon),
-        };
-        if begun.elapsed() > PATIENCE {
+        looks = if open && !closed { looks + 1 } else { 0 };
+        if looks == LOOKS {
+            return Ok(Some(Enforced::Yes(begun.elapsed())));
+        }
+        if looks == 0 && begun.elapsed() > PATIENCE {
+            let seen = if closed {
+                Enforced::No(beacon)
+            } else {
+                Enforced::Unknown(beacon)
+            };
             return Ok(Some(seen));
         }
         sleep(AGAIN).await;
@@ -161,6 +166,8 @@ fn refused(message: String) -> Error {
 const OPERATION: &str = "look at the walls of the cluster";
 /// A policy drops in silence; who answers is near.
 const ONE_DIAL: Duration = Duration::from_secs(1);
+/// So many in a row have to see them in force: one connection may fail for another reason, and nobody closes it then.
+const LOOKS: u32 = 2;
 const AGAIN: Duration = Duration::from_millis(100);
 /// Policies may come a moment after the pod, on a busy node ten seconds and more.
 const PATIENCE: Duration = Duration::from_secs(30);
