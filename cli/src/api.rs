@@ -71,9 +71,9 @@ impl Api {
         self.post("/v1/uploads", upload).await
     }
 
-    /// Registers an uploaded task.
+    /// Registers an uploaded task. The API reads the whole archive before it answers.
     pub async fn register_task(&self, task: &NewTask) -> Result<Task, Error> {
-        self.post("/v1/tasks", task).await
+        self.post_by(&self.objects, "/v1/tasks", task).await
     }
 
     /// A registered task.
@@ -81,9 +81,9 @@ impl Api {
         self.get(&format!("/v1/tasks/{digest}")).await
     }
 
-    /// Registers an agent.
+    /// Registers an agent. The API reads its whole bundle before it answers.
     pub async fn register_agent(&self, agent: &NewAgent) -> Result<Agent, Error> {
-        self.post("/v1/agents", agent).await
+        self.post_by(&self.objects, "/v1/agents", agent).await
     }
 
     /// A registered agent.
@@ -315,9 +315,17 @@ impl Api {
     }
 
     async fn post<B: Serialize + Sync, A: DeserializeOwned>(&self, path: &str, body: &B) -> Result<A, Error> {
+        self.post_by(&self.http, path, body).await
+    }
+
+    async fn post_by<B: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        client: &Client,
+        path: &str,
+        body: &B,
+    ) -> Result<A, Error> {
         let url = format!("{}{path}", self.profile.api);
-        Ok(self
-            .http
+        Ok(client
             .json(Method::POST, &url, Some(self.profile.key.expose()), Some(body))
             .await?)
     }

@@ -123,7 +123,7 @@ pub async fn staged(setting: Setting) -> Option<Stage> {
         validator: key("us", Scope::Admin).await,
         worker_key: key("operator", Scope::Worker).await,
         stranger: key("them", Scope::Admin).await,
-        client: Client::new(Duration::from_secs(30)),
+        client: Client::new(Duration::from_mins(2)),
         pool,
         replicas,
         stop,
