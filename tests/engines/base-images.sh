@@ -26,12 +26,18 @@ make() {
     root=$(mktemp -d "$cache/$name.XXXXXX")
     trap 'rm -rf "$root"' EXIT
     say "making $name (takes a minute or two)"
-    if ! debootstrap --variant=minbase --merged-usr --cache-dir="$cache/debs" ${include:+--include="$include"} \
-        bookworm "$root" >"$cache/$name.log" 2>&1; then
-        tail -20 "$cache/$name.log" >&2
-        say "debootstrap failed, see $cache/$name.log"
-        exit 70
-    fi
+    tries=1
+    until debootstrap --variant=minbase --merged-usr --cache-dir="$cache/debs" ${include:+--include="$include"} \
+        bookworm "$root" >"$cache/$name.log" 2>&1; do
+        # A download may break off. What has come is kept, so another try only does the rest.
+        if [ $tries -ge 3 ]; then
+            tail -20 "$cache/$name.log" >&2
+            say "debootstrap failed, see $cache/$name.log"
+            exit 70
+        fi
+        tries=$((tries + 1))
+        rm -rf "$root" && mkdir -m 700 "$root"
+    done
     [ -z "$include" ] || ln -sf python3 "$root/usr/bin/python"
     rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/usr/share/doc/* \
         "$root"/usr/share/man/* "$root"/usr/share/locale/* "$root"/var/log/*.log "$root"/etc/resolv.conf "$root"/etc/hostname
