@@ -18,6 +18,7 @@ use assay_engine::{
     kubernetes::{Access, BeaconAt, Images, Kubernetes, PodOptions, Reach, Registries, Settings},
     trial,
 };
+use assay_registry::{Client, Manifest, Reference};
 use assay_tests::builds::{self, left, store};
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -129,6 +130,15 @@ impl Stage {
             (other, log) => panic!("{other:?}\n{log}"),
         }
     }
+
+    /// The layers of an image as the registry names them, the lowest first.
+    async fn layers(&self, image: &str) -> Vec<String> {
+        let reference = Reference::parse(image).unwrap();
+        let client = Client::new(self.settings.registries.clone());
+        let manifest = client.repository(&reference).manifest(&reference.version).await;
+        let manifest: Manifest = serde_json::from_slice(&manifest.unwrap().1).unwrap();
+        manifest.layers.into_iter().map(|layer| layer.digest).collect()
+    }
 }
 
 /// How often the archive was fetched: the store counts what each build begins with.
@@ -175,6 +185,11 @@ async fn a_built_image_is_named_by_digest_and_a_sandbox_runs_it() {
         ))
         .await;
     assert!(image.contains("/assay/tasks@sha256:"), "{image}");
+    let (base, layers) = (stage.layers(BASE).await, stage.layers(&image).await);
+    assert!(
+        layers.starts_with(&base) && layers.len() > base.len(),
+        "nodes have the base's already: {layers:?}, {base:?}"
+    );
     let signer = Signer::new(&[7; 32]);
     let mut bytes = [0; 10];
     getrandom::fill(&mut bytes).unwrap();
