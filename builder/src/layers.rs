@@ -78,14 +78,15 @@ impl Known {
 /// A layer as manifests of the OCI name it, whatever its own named it; none of those that registries do not keep.
 fn standard(layer: &Descriptor) -> Option<Descriptor> {
     let kind = layer.media_type.as_str();
-    let packed = ["gzip", "zstd"]
+    // Some registries have layers as they are unpacked.
+    let (_, packed) = [("gzip", "+gzip"), ("zstd", "+zstd"), (".tar", "")]
         .into_iter()
-        .find(|packed| kind.ends_with(packed))?;
+        .find(|(end, _)| kind.ends_with(end))?;
     if kind.contains("foreign") || kind.contains("nondistributable") {
         return None;
     }
     Some(Descriptor {
-        media_type: format!("application/vnd.oci.image.layer.v1.tar+{packed}"),
+        media_type: format!("application/vnd.oci.image.layer.v1.tar{packed}"),
         digest: layer.digest.clone(),
         size: layer.size,
         platform: None,
@@ -143,17 +144,25 @@ mod tests {
     #[test]
     fn the_bases_layers_keep_their_digests_and_the_others_what_buildah_made() {
         let folder = tempfile::tempdir().unwrap();
-        let base = [(DOCKER, "packed", "unpacked"), (FOREIGN, "away", "foreign")];
+        let base = [
+            (DOCKER, "packed", "unpacked"),
+            (FOREIGN, "away", "foreign"),
+            (OCI, "plain", "plain"),
+        ];
         let bases = image(&folder.path().join("bases"), "base-0", &base);
         let known = Known::of(&bases).unwrap();
-        assert_eq!(known.0.len(), 1, "{known:?}");
+        assert_eq!(known.0.len(), 2, "{known:?}");
 
         let result = folder.path().join("result");
         let laid = known.lay(result.to_str().unwrap()).unwrap();
         let placeholder = laid.blob(&Digest::of("unpacked"));
         assert_eq!(fs::metadata(&placeholder).unwrap().len(), 0);
         // As Buildah leaves it: it names what was there, and packs the rest.
-        let own = [(OCI, "", "unpacked"), ("own+gzip", "step", "step unpacked")];
+        let own = [
+            (OCI, "", "unpacked"),
+            (OCI, "plain", "plain"),
+            ("own+gzip", "step", "step unpacked"),
+        ];
         let result = image(&result, "result", &own);
         let (_, left) = result.images().unwrap().remove(0);
         let manifest = fs::read_to_string(result.blob(&left.digest.parse().unwrap())).unwrap();
@@ -174,6 +183,7 @@ mod tests {
             layers,
             [
                 (format!("{OCI}+gzip"), digest("packed"), 6),
+                (OCI.to_owned(), digest("plain"), 5),
                 ("own+gzip".to_owned(), digest("step"), 4)
             ]
         );
