@@ -32,6 +32,10 @@ const OWN_FAULTS: [&str; 5] = [
     "input/output error",
 ];
 
+/// How Buildah before 1.31 ends a step by mistake: it ties the step's life to one of its own threads, and the kernel kills the
+/// step when that thread ends (podman issue 17918).
+const KILLED_BY_MISTAKE: &str = "while running runtime: signal: killed";
+
 /// Does everything, in order.
 pub(crate) fn make(plan: &RunPlan) -> Result<(), Stop> {
     prepare()?;
@@ -159,7 +163,7 @@ fn says_killed(last_line: &str) -> bool {
 /// Does the last line of a failed build speak of the machine?
 fn is_own_fault(last_line: &str) -> bool {
     let line = last_line.to_lowercase();
-    OWN_FAULTS.iter().any(|words| line.contains(words))
+    OWN_FAULTS.iter().any(|words| line.contains(words)) || line.trim_end().ends_with(KILLED_BY_MISTAKE)
 }
 
 /// A name without a host is Docker Hub's, as everywhere else here.
@@ -209,8 +213,11 @@ mod tests {
         ] {
             assert!(!is_own_fault(line), "{line}");
         }
-        assert!(is_own_fault(
-            "Error: writing layer: write /x: no space left on device"
-        ));
+        for line in [
+            "Error: writing layer: write /x: no space left on device",
+            r#"error building at STEP "RUN sleep 60": error while running runtime: signal: killed"#,
+        ] {
+            assert!(is_own_fault(line), "{line}");
+        }
     }
 }

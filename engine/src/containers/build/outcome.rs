@@ -26,6 +26,10 @@ const OWN_FAULTS: [&str; 8] = [
     "connection reset by peer",
 ];
 
+/// How a builder of Podman 4 ends a step by mistake: it ties the step's life to one of its own threads, and the kernel kills
+/// the step when that thread ends (podman issue 17918, mended in Buildah 1.31). A step that was killed otherwise has a code.
+const KILLED_BY_MISTAKE: &str = "while running runtime: signal: killed";
+
 /// What one message of the builder means.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -89,7 +93,9 @@ impl Progress {
 
     fn failed(&self, error: &str) -> Step {
         let lower = error.to_lowercase();
-        if OWN_FAULTS.iter().any(|words| lower.contains(words)) {
+        if OWN_FAULTS.iter().any(|words| lower.contains(words))
+            || lower.trim_end().ends_with(KILLED_BY_MISTAKE)
+        {
             return Step::Fault(Error::Unavailable {
                 operation: "build",
                 message: error.to_owned(),
@@ -178,6 +184,19 @@ mod tests {
     fn a_full_disk_is_the_engines_fault() {
         let step = Progress::default().take(error("write /x: no space left on device"));
         assert!(matches!(step, Step::Fault(error) if error.is_transient()));
+    }
+
+    #[test]
+    fn a_step_that_the_builder_killed_by_mistake_is_no_fault_of_the_dockerfile() {
+        let step = Progress::default().take(error(
+            r#"building at STEP "RUN sleep 60": while running runtime: signal: killed"#,
+        ));
+        assert!(matches!(step, Step::Fault(error) if error.is_transient()));
+        // What the Dockerfile itself says of it counts for nothing.
+        let step = Progress::default().take(error(
+            r#"building at STEP "RUN echo while running runtime: signal: killed; exit 1": while running runtime: exit status 1"#,
+        ));
+        assert!(matches!(step, Step::Failed(_)));
     }
 
     #[test]
