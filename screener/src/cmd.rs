@@ -10,7 +10,10 @@ use assay_engine::{
     containers::{Binaries, Containers, Settings},
     kubernetes::{self, Kubernetes},
 };
-use assay_runtime::{lifecycle::Lifecycle, telemetry};
+use assay_runtime::{
+    lifecycle::{Ended, Lifecycle},
+    telemetry,
+};
 use clap::{Parser, Subcommand};
 
 use self::cluster::{ClusterArgs, EngineKind};
@@ -191,8 +194,8 @@ where
         ended.stop();
         result
     });
-    lifecycle.run(GRACE).await?;
-    if worker.is_finished() {
+    // A task that has ended may not be told as finished yet; after a drain there is nothing left to wait for.
+    if lifecycle.run(GRACE).await? == Ended::Drained {
         worker.await??;
     }
     Ok(())

@@ -127,20 +127,18 @@ pub async fn enforced(trial: &Trial<'_, Kubernetes>, phase: EgressPhase) -> Resu
         return Ok(None);
     };
     let begun = Instant::now();
-    let mut looks = 0;
+    let (mut walled, mut dark) = (0, 0);
     loop {
         let [open, closed] = trial.reaches([beacon.open, beacon.closed], ONE_DIAL).await?;
-        looks = if open && !closed { looks + 1 } else { 0 };
-        if looks == LOOKS {
+        walled = if open && !closed { walled + 1 } else { 0 };
+        dark = if open || closed { 0 } else { dark + 1 };
+        let is_late = begun.elapsed() > PATIENCE;
+        if walled == LOOKS {
             return Ok(Some(Enforced::Yes(begun.elapsed())));
-        }
-        if looks == 0 && begun.elapsed() > PATIENCE {
-            let seen = if closed {
-                Enforced::No(beacon)
-            } else {
-                Enforced::Unknown(beacon)
-            };
-            return Ok(Some(seen));
+        } else if closed && is_late {
+            return Ok(Some(Enforced::No(beacon)));
+        } else if dark >= LOOKS && is_late || begun.elapsed() > PATIENCE * 2 {
+            return Ok(Some(Enforced::Unknown(beacon)));
         }
         sleep(AGAIN).await;
     }
@@ -166,7 +164,7 @@ fn refused(message: String) -> Error {
 const OPERATION: &str = "look at the walls of the cluster";
 /// A policy drops in silence; who answers is near.
 const ONE_DIAL: Duration = Duration::from_secs(1);
-/// So many in a row have to see them in force: one connection may fail for another reason, and nobody closes it then.
+/// So many in a row have to see them in force, or nobody at all: one connection may fail for another reason.
 const LOOKS: u32 = 2;
 const AGAIN: Duration = Duration::from_millis(100);
 /// Policies may come a moment after the pod, on a busy node ten seconds and more.
