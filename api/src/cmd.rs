@@ -4,7 +4,7 @@ use std::{io::Write as _, time::Duration};
 
 use assay_core::wire::people::{NewKey, Scope};
 use assay_runtime::{
-    lifecycle::{Lifecycle, Signals},
+    lifecycle::{Ended, Lifecycle, Signals},
     telemetry,
 };
 use clap::{Parser, Subcommand, ValueEnum};
@@ -130,8 +130,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         watched.stop();
         ended
     });
-    lifecycle.run(GRACE).await?;
-    if served.is_finished() {
+    // A task that has ended may not be told as finished yet; after a drain there is nothing left to wait for.
+    if lifecycle.run(GRACE).await? == Ended::Drained {
         served.await??;
     }
     Ok(())
