@@ -9,7 +9,7 @@ use std::{
 };
 
 use assay_core::{
-    control::build::{RunPlan, path},
+    control::build::{RunPlan, killed_by_mistake, path},
     dockerfile::without_heredocs,
 };
 use assay_registry::{Layout, Reference};
@@ -31,10 +31,6 @@ const OWN_FAULTS: [&str; 5] = [
     "read-only file system",
     "input/output error",
 ];
-
-/// How Buildah before 1.31 ends a step by mistake: it ties the step's life to one of its own threads, and the kernel kills the
-/// step when that thread ends (podman issue 17918).
-const KILLED_BY_MISTAKE: &str = "while running runtime: signal: killed";
 
 /// Does everything, in order.
 pub(crate) fn make(plan: &RunPlan) -> Result<(), Stop> {
@@ -163,7 +159,7 @@ fn says_killed(last_line: &str) -> bool {
 /// Does the last line of a failed build speak of the machine?
 fn is_own_fault(last_line: &str) -> bool {
     let line = last_line.to_lowercase();
-    OWN_FAULTS.iter().any(|words| line.contains(words)) || line.trim_end().ends_with(KILLED_BY_MISTAKE)
+    OWN_FAULTS.iter().any(|words| line.contains(words)) || killed_by_mistake(&line)
 }
 
 /// A name without a host is Docker Hub's, as everywhere else here.

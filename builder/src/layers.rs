@@ -12,7 +12,7 @@ use assay_registry::{Descriptor, Layout};
 use serde_json::{Value, json};
 
 /// The packed layers of base images, by the digests of what they unpack to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Known(BTreeMap<Digest, Descriptor>);
 
 impl Known {

@@ -27,6 +27,15 @@ pub mod path {
     pub const LOGIN: &str = "/assay/login";
 }
 
+/// Does the last line of a failed build say that Buildah, or Podman by it, ended a step by mistake? Before 1.31 it ties a step's
+/// life to one of its own threads, and the kernel kills the step when that thread ends (podman issue 17918). A step that was killed
+/// otherwise has an exit code.
+pub fn killed_by_mistake(last_line: &str) -> bool {
+    last_line
+        .trim_end()
+        .ends_with("while running runtime: signal: killed")
+}
+
 /// What `fetch` is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FetchOrder {

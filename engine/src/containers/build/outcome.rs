@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use assay_core::control::build::killed_by_mistake;
 use bollard::{errors::Error as ClientError, models::BuildInfo};
 use bytes::Bytes;
 
@@ -25,10 +26,6 @@ const OWN_FAULTS: [&str; 8] = [
     "oci runtime create failed: unable to retrieve",
     "connection reset by peer",
 ];
-
-/// How a builder of Podman 4 ends a step by mistake: it ties the step's life to one of its own threads, and the kernel kills
-/// the step when that thread ends (podman issue 17918, mended in Buildah 1.31). A step that was killed otherwise has a code.
-const KILLED_BY_MISTAKE: &str = "while running runtime: signal: killed";
 
 /// What one message of the builder means.
 #[derive(Debug)]
@@ -93,9 +90,7 @@ impl Progress {
 
     fn failed(&self, error: &str) -> Step {
         let lower = error.to_lowercase();
-        if OWN_FAULTS.iter().any(|words| lower.contains(words))
-            || lower.trim_end().ends_with(KILLED_BY_MISTAKE)
-        {
+        if OWN_FAULTS.iter().any(|words| lower.contains(words)) || killed_by_mistake(&lower) {
             return Step::Fault(Error::Unavailable {
                 operation: "build",
                 message: error.to_owned(),
