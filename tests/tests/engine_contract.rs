@@ -75,6 +75,7 @@ contract!(podman:
     builds::an_image_is_built_once_for_its_key,
     builds::a_step_that_fails_is_told_with_its_output,
     builds::a_build_that_never_ends_is_stopped,
+    builds::a_step_that_the_builder_ends_by_mistake_is_done_again,
     builds::a_base_image_that_is_missing_is_named,
     builds::a_build_behind_a_proxy_meets_its_resolver,
 );

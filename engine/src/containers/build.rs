@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use assay_core::digest::Digest;
+use assay_core::{control::build::killed_by_mistake, digest::Digest};
 use bollard::{Docker, query_parameters::BuildImageOptions};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -23,6 +23,12 @@ pub(super) use self::egress::Network;
 use self::outcome::{Progress, Step};
 use super::{Containers, disk, images};
 use crate::{BuildOutcome, Error, ImageRef, ImageSpec, base};
+
+/// How often a build is begun whose builder ends steps by mistake.
+const TRIES: u32 = 5;
+
+/// What its log says of it.
+const AGAIN: &[u8] = b"the builder ended this step by mistake; building again\n";
 
 /// Which keys are being built.
 #[derive(Debug, Default)]
@@ -66,24 +72,22 @@ pub(super) async fn image(
     let network = Box::pin(egress::open(engine, &spec.network)).await?;
     // Dropping the request is how a build is cancelled.
     let built = tokio::select! {
-        built = tokio::time::timeout(spec.timeout, run(engine, spec, &tag, &network, log)) => built,
-        reason = disk::overflow(engine, &network, spec.disk_bytes) => Ok(Ok(Some(reason))),
+        built = run(engine, spec, &tag, &network, &log) => built,
+        reason = disk::overflow(engine, &network, spec.disk_bytes) => Ok(Some(BuildOutcome::Failed { reason })),
     };
     // Without its network a build cannot but fail: that says nothing about the Dockerfile.
-    let whole = matches!(built, Ok(Ok(None))) || network.is_whole(engine).await?;
+    let whole = matches!(built, Ok(None)) || network.is_whole(engine).await?;
     // An engine that is slow to remove says nothing about the Dockerfile.
     if let Err(error) = network.close(engine).await {
         tracing::warn!(%error, "a build's sandbox stays for the end of its attempt");
     }
-    match built {
-        Err(_) | Ok(Ok(Some(_))) if !whole => Err(Error::Unavailable {
+    match built? {
+        Some(_) if !whole => Err(Error::Unavailable {
             operation: "build",
             message: "the sandbox that is the build's network died".to_owned(),
         }),
-        Err(_) => Ok(BuildOutcome::TimedOut),
-        Ok(Ok(Some(reason))) => Ok(BuildOutcome::Failed { reason }),
-        Ok(Ok(None)) => finished(engine, &tag).await,
-        Ok(Err(error)) => Err(error),
+        Some(outcome) => Ok(outcome),
+        None => finished(engine, &tag).await,
     }
 }
 
@@ -109,13 +113,39 @@ async fn finished(engine: &Containers, tag: &str) -> Result<BuildOutcome, Error>
     })
 }
 
-/// Sends the context and follows the steps; the reason when the Dockerfile failed.
+/// Builds, and again where the builder ended a step by mistake: that is chance, and comes the more often the more sandboxes start
+/// meanwhile. Steps that were done come from its cache. Each try has the whole time, so what ran past it did so undisturbed.
+/// None when there is an image.
 async fn run(
     engine: &Containers,
     spec: &ImageSpec,
     tag: &str,
     network: &Network,
-    log: mpsc::Sender<Bytes>,
+    log: &mpsc::Sender<Bytes>,
+) -> Result<Option<BuildOutcome>, Error> {
+    let mut tries = 1;
+    loop {
+        let built = tokio::time::timeout(spec.timeout, once(engine, spec, tag, network, log)).await;
+        match built {
+            Ok(Err(Error::Unavailable { message, .. })) if killed_by_mistake(&message) && tries < TRIES => {
+                tracing::warn!(%message, "a builder ended a step by mistake: it builds again");
+                drop(log.send(Bytes::from_static(AGAIN)).await);
+                tries += 1;
+            }
+            Ok(Ok(reason)) => return Ok(reason.map(|reason| BuildOutcome::Failed { reason })),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Ok(Some(BuildOutcome::TimedOut)),
+        }
+    }
+}
+
+/// Sends the context and follows the steps; the reason when the Dockerfile failed.
+async fn once(
+    engine: &Containers,
+    spec: &ImageSpec,
+    tag: &str,
+    network: &Network,
+    log: &mpsc::Sender<Bytes>,
 ) -> Result<Option<String>, Error> {
     let mut parameters = network.parameters(engine.podman);
     // The client's own field holds 31 bits, less than builds need.

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use assay_core::{digest::hex, egress::Egress, phase::EgressPhase};
 use assay_engine::{BuildNetwork, BuildOutcome, BuildProxy, Error};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use super::bench::{Bench, Builder, IMAGE, files, image, log, random, spec};
 
@@ -49,6 +53,48 @@ pub async fn a_build_that_never_ends_is_stopped<E: Builder>(bench: &Bench<E>) {
     spec.timeout = Duration::from_secs(3);
     let outcome = bench.engine.build(&spec, log().0).await.unwrap();
     assert_eq!(outcome, BuildOutcome::TimedOut);
+}
+
+/// Podman 4 runs a step under a process of its own, which the kernel kills when the thread that began it ends.
+pub async fn a_step_that_the_builder_ends_by_mistake_is_done_again<E: Builder>(bench: &Bench<E>) {
+    let mark = hex(&random::<8>());
+    let (spec, _folder) = image(
+        bench,
+        &format!("FROM {IMAGE}\nRUN : {mark}; sleep 4; echo ended-$((1 + 1))\n"),
+    );
+    let (sender, reader) = log();
+    let killer = tokio::spawn(async move {
+        loop {
+            if let Some(keeper) = keeper_of(&mark) {
+                return kill(keeper, Signal::SIGKILL);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let outcome = bench.engine.build(&spec, sender).await.unwrap();
+    killer.await.unwrap().unwrap();
+    let text = reader.await.unwrap();
+    assert!(
+        matches!(outcome, BuildOutcome::Built { cached: false, .. }),
+        "{outcome:?}\n{text}"
+    );
+    assert!(
+        text.contains("by mistake; building again\n") && text.contains("ended-2"),
+        "{text}"
+    );
+}
+
+/// The process of the builder that a step with these words runs under.
+fn keeper_of(words: &str) -> Option<Pid> {
+    let line = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let found = std::fs::read_dir("/proc").unwrap().find_map(|entry| {
+        let pid = entry.ok()?.file_name().into_string().ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?;
+        (line(&pid).contains(words) && line(parent).starts_with("buildah-oci-runtime"))
+            .then(|| parent.parse())
+    });
+    found.map(|pid| Pid::from_raw(pid.unwrap()))
 }
 
 pub async fn a_base_image_that_is_missing_is_named<E: Builder>(bench: &Bench<E>) {
