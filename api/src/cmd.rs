@@ -4,7 +4,7 @@ use std::{io::Write as _, time::Duration};
 
 use assay_core::wire::people::{NewKey, Scope};
 use assay_runtime::{
-    lifecycle::{Ended, Lifecycle, Signals},
+    lifecycle::{self, Signals},
     telemetry,
 };
 use clap::{Parser, Subcommand, ValueEnum};
@@ -119,22 +119,11 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    let lifecycle = Lifecycle::new();
     let bound = server::Server::bind(config).await?;
     let (public, internal) = bound.addresses()?;
     tracing::info!(%public, %internal, "listening");
-    let stop = lifecycle.draining();
-    let watched = lifecycle.clone();
-    let served = lifecycle.spawn("api", async move {
-        let ended = bound.run(stop).await;
-        watched.stop();
-        ended
-    });
-    // A task that has ended may not be told as finished yet; after a drain there is nothing left to wait for.
-    if lifecycle.run(GRACE).await? == Ended::Drained {
-        served.await??;
-    }
-    Ok(())
+    let ended = lifecycle::serve("api", GRACE, |stop| bound.run(stop)).await?;
+    Ok(ended.unwrap_or(Ok(()))?)
 }
 
 /// Looks once a second until the migrations of this build are there, or a signal comes.

@@ -10,10 +10,7 @@ use assay_engine::{
     containers::{Binaries, Containers, Settings},
     kubernetes::{self, Kubernetes},
 };
-use assay_runtime::{
-    lifecycle::{Ended, Lifecycle},
-    telemetry,
-};
+use assay_runtime::{lifecycle, telemetry};
 use clap::{Parser, Subcommand};
 
 use self::cluster::{ClusterArgs, EngineKind};
@@ -183,22 +180,13 @@ async fn serve<E, C, F, G, H>(config: Config, connect: C, guard: G) -> anyhow::R
 where
     E: Engine + 'static,
     C: FnOnce(String) -> F + Send + 'static,
-    F: Future<Output = Result<E, assay_engine::Error>> + Send,
+    F: Future<Output = Result<E, assay_engine::Error>> + Send + 'static,
     G: Fn(String) -> H + Send + 'static,
-    H: Future<Output = Result<(), assay_engine::Error>> + Send,
+    H: Future<Output = Result<(), assay_engine::Error>> + Send + 'static,
 {
-    let lifecycle = Lifecycle::new();
-    let (stop, ended) = (lifecycle.draining(), lifecycle.clone());
-    let worker = lifecycle.spawn("worker", async move {
-        let result = worker::run_guarded(config, stop, connect, guard).await;
-        ended.stop();
-        result
-    });
-    // A task that has ended may not be told as finished yet; after a drain there is nothing left to wait for.
-    if lifecycle.run(GRACE).await? == Ended::Drained {
-        worker.await??;
-    }
-    Ok(())
+    let worker = |stop| worker::run_guarded(config, stop, connect, guard);
+    let ended = lifecycle::serve("worker", GRACE, worker).await?;
+    Ok(ended.unwrap_or(Ok(()))?)
 }
 
 /// For handing leases back once stopping.
