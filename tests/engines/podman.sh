@@ -39,6 +39,8 @@ start() {
     if ! answers; then
         rm -f "$socket"
         forget_the_dead
+        # Its monitors write a file "oom" to where it was started.
+        cd "$folder"
         CONTAINERS_CONF=$folder/containers.conf setsid podman --root "$folder/root" --runroot "$folder/run" \
             --tmpdir "$folder/tmp" system service --time 0 "unix://$socket" >"$folder/podman.log" 2>&1 </dev/null &
         pid=$!
