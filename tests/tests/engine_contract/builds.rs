@@ -72,7 +72,6 @@ pub async fn a_step_that_the_builder_ends_by_mistake_is_done_again<E: Builder>(b
         }
     });
     let outcome = bench.engine.build(&spec, sender).await.unwrap();
-    killer.await.unwrap().unwrap();
     let text = reader.await.unwrap();
     assert!(
         matches!(outcome, BuildOutcome::Built { cached: false, .. }),
@@ -82,6 +81,7 @@ pub async fn a_step_that_the_builder_ends_by_mistake_is_done_again<E: Builder>(b
         text.contains("by mistake; building again\n") && text.contains("ended-2"),
         "{text}"
     );
+    killer.await.unwrap().unwrap();
 }
 
 /// The process of the builder that a step with these words runs under.
